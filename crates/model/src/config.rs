@@ -1,0 +1,1 @@
+//! Reading `cinder.conf`: oslo.config's INI dialect.

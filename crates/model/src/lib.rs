@@ -1,0 +1,38 @@
+//! Nouns and rules of block storage: ids, sizes, statuses, operations, connectors, the block trait.
+//!
+//! This crate does no I/O and knows no database, HTTP or backend. Every other crate may use it; it uses
+//! none of ours.
+
+#[macro_use]
+mod text;
+pub mod attachment;
+pub mod backup;
+pub mod block;
+pub mod config;
+pub mod connector;
+pub mod id;
+pub mod job;
+pub mod pool;
+pub mod quota;
+pub mod secret;
+pub mod size;
+pub mod snapshot;
+pub mod transition;
+pub mod volume;
+pub mod volume_type;
+
+pub use attachment::{AttachMode, AttachStatus, Attachment};
+pub use backup::{Backup, BackupStatus};
+pub use block::{BlockDevice, Extent, ExtentKind};
+pub use connector::{ConnectionInfo, Connector};
+pub use id::*;
+pub use pool::PoolRef;
+pub use secret::Secret;
+pub use size::GiB;
+pub use snapshot::{Snapshot, SnapshotStatus};
+pub use text::UnknownText;
+pub use volume::{Volume, VolumeStatus};
+pub use volume_type::{DEFAULT_TYPE_NAME, VolumeType};
+
+/// A point in time, UTC, to the microsecond.
+pub type Time = chrono::DateTime<chrono::Utc>;

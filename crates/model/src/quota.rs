@@ -1,0 +1,17 @@
+//! What quotas count.
+
+/// A resource that a quota limits and its use by one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// The resource: `volumes`, `gigabytes`, `volumes_<type>`, ...
+    pub resource: String,
+    /// How many more (or fewer, when negative) are used.
+    pub delta: i64,
+}
+
+impl Usage {
+    /// `delta` of `resource`.
+    pub fn of(resource: impl Into<String>, delta: i64) -> Self {
+        Self { resource: resource.into(), delta }
+    }
+}
