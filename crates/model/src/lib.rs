@@ -12,6 +12,7 @@ pub mod config;
 pub mod connector;
 pub mod id;
 pub mod job;
+pub mod list;
 pub mod pool;
 pub mod quota;
 pub mod secret;
