@@ -1,6 +1,8 @@
 //! Attachments: the only record of who uses a volume.
 
-use crate::{AttachmentId, ConnectionInfo, Connector, Time, VolumeId, volume::VolumeAttachStatus, volume::VolumeStatus};
+use crate::{
+    AttachmentId, ConnectionInfo, Connector, Time, VolumeId, volume::VolumeAttachStatus, volume::VolumeStatus,
+};
 
 text_enum! {
     /// `volume_attachment.attach_status`.
@@ -54,7 +56,9 @@ pub fn derive(live: impl IntoIterator<Item = AttachStatus>) -> (VolumeStatus, Vo
     PRECEDENCE
         .iter()
         .find(|(status, ..)| live.contains(status))
-        .map_or((VolumeStatus::Available, VolumeAttachStatus::Detached), |(_, volume, attach)| (*volume, *attach))
+        .map_or((VolumeStatus::Available, VolumeAttachStatus::Detached), |(_, volume, attach)| {
+            (*volume, *attach)
+        })
 }
 
 #[cfg(test)]

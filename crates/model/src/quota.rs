@@ -15,3 +15,13 @@ impl Usage {
         Self { resource: resource.into(), delta }
     }
 }
+
+/// One resource's limit and use in a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaLine {
+    pub resource: String,
+    /// -1: no limit.
+    pub limit: i64,
+    pub in_use: i64,
+    pub reserved: i64,
+}

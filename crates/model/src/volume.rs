@@ -121,3 +121,13 @@ impl Volume {
         !matches!(self.migration_status.as_deref(), None | Some("deleting" | "error" | "success"))
     }
 }
+
+/// The sums over a project's volumes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VolumeSummary {
+    pub count: u64,
+    /// GiB in all.
+    pub size: u64,
+    /// Each metadata key with its distinct values.
+    pub metadata: BTreeMap<String, Vec<String>>,
+}
