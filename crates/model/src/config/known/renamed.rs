@@ -1,0 +1,111 @@
+//! Old names of options: what Cinder 29 still takes, and what older releases wrote.
+
+/// An option that had another name. Both names hold in the option's section unless `old_section` says where the old one stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renamed {
+    /// `backend_defaults` stands for every backend's section.
+    pub section: &'static str,
+    pub option: &'static str,
+    pub old_section: Option<&'static str>,
+    pub old_option: &'static str,
+}
+
+const fn here(section: &'static str, option: &'static str, old_option: &'static str) -> Renamed {
+    Renamed { section, option, old_section: None, old_option }
+}
+
+const fn moved(
+    section: &'static str,
+    option: &'static str,
+    old_section: &'static str,
+    old_option: &'static str,
+) -> Renamed {
+    Renamed { section, option, old_section: Some(old_section), old_option }
+}
+
+/// Section, present name, (old section,) old name. Earlier rows of one option win.
+#[rustfmt::skip] // a table reads best as a table
+pub(super) const RENAMED: &[Renamed] = &[
+    here("backend_defaults", "target_helper", "iscsi_helper"),
+    here("backend_defaults", "target_protocol", "iscsi_protocol"),
+    here("backend_defaults", "target_prefix", "iscsi_target_prefix"),
+    here("backend_defaults", "target_ip_address", "iscsi_ip_address"),
+    here("backend_defaults", "target_port", "iscsi_port"),
+    here("backend_defaults", "num_volume_device_scan_tries", "num_iscsi_scan_tries"),
+    here("backend_defaults", "nas_host", "nas_ip"),
+    here("backend_defaults", "rbd_ceph_conf", "ceph_conf"),
+    here("DEFAULT", "target_helper", "iscsi_helper"),
+    here("DEFAULT", "target_protocol", "iscsi_protocol"),
+    here("DEFAULT", "target_prefix", "iscsi_target_prefix"),
+    here("DEFAULT", "target_ip_address", "iscsi_ip_address"),
+    here("DEFAULT", "target_port", "iscsi_port"),
+    here("DEFAULT", "num_volume_device_scan_tries", "num_iscsi_scan_tries"),
+    moved("nova", "region_name", "DEFAULT", "os_region_name"),
+    moved("database", "connection", "DEFAULT", "sql_connection"),
+    here("database", "connection_recycle_time", "idle_timeout"),
+    moved("database", "max_pool_size", "DEFAULT", "sql_max_pool_size"),
+    moved("oslo_concurrency", "lock_path", "DEFAULT", "lock_path"),
+    moved("oslo_concurrency", "disable_process_locking", "DEFAULT", "disable_process_locking"),
+    moved("oslo_policy", "policy_file", "DEFAULT", "policy_file"),
+    moved("oslo_policy", "policy_default_rule", "DEFAULT", "policy_default_rule"),
+    moved("oslo_policy", "policy_dirs", "DEFAULT", "policy_dirs"),
+    moved("oslo_middleware", "max_request_body_size", "DEFAULT", "osapi_max_request_body_size"),
+    moved("oslo_middleware", "max_request_body_size", "DEFAULT", "max_request_body_size"),
+    moved("oslo_messaging_notifications", "driver", "DEFAULT", "notification_driver"),
+    moved("oslo_messaging_notifications", "topics", "DEFAULT", "notification_topics"),
+    moved("oslo_messaging_notifications", "transport_url", "DEFAULT", "notification_transport_url"),
+    here("oslo_messaging_rabbit", "ssl", "rabbit_use_ssl"),
+    here("oslo_messaging_rabbit", "ssl_ca_file", "kombu_ssl_ca_certs"),
+    here("oslo_messaging_rabbit", "ssl_cert_file", "kombu_ssl_certfile"),
+    here("oslo_messaging_rabbit", "ssl_key_file", "kombu_ssl_keyfile"),
+    here("oslo_messaging_rabbit", "amqp_durable_queues", "rabbit_durable_queues"),
+    here("keystone_authtoken", "www_authenticate_uri", "auth_uri"),
+    here("DEFAULT", "backup_driver_stats_polling_interval", "backup_driver_status_check_interval"),
+    here("DEFAULT", "image_introspection_cpu_limit", "image_conversion_cpu_limit"),
+    here("DEFAULT", "image_introspection_address_space_limit", "image_conversion_address_space_limit"),
+    here("DEFAULT", "target_secondary_ip_addresses", "iscsi_secondary_ip_addresses"),
+    moved("key_manager", "fixed_key", "keymgr", "fixed_key"),
+    here("service_user", "username", "user-name"),
+    here("service_user", "username", "user_name"),
+    here("backend_defaults", "target_secondary_ip_addresses", "iscsi_secondary_ip_addresses"),
+    here("backend_defaults", "powerflex_rest_server_port", "vxflexos_rest_server_port"),
+    here("backend_defaults", "powerflex_round_volume_capacity", "vxflexos_round_volume_capacity"),
+    here("backend_defaults", "powerflex_unmap_volume_before_deletion", "vxflexos_unmap_volume_before_deletion"),
+    here("backend_defaults", "powerflex_storage_pools", "vxflexos_storage_pools"),
+    here("backend_defaults", "powerflex_server_api_version", "vxflexos_server_api_version"),
+    here("backend_defaults", "powerflex_max_over_subscription_ratio", "vxflexos_max_over_subscription_ratio"),
+    here("backend_defaults", "powerflex_allow_non_padded_volumes", "vxflexos_allow_non_padded_volumes"),
+    here("backend_defaults", "powerflex_allow_migration_during_rebuild", "vxflexos_allow_migration_during_rebuild"),
+    here("backend_defaults", "hitachi_pools", "hitachi_pool"),
+    here("backend_defaults", "hpexp_pools", "hpexp_pool"),
+    here("backend_defaults", "lenovo_pool_name", "lenovo_backend_name"),
+    here("backend_defaults", "lenovo_pool_type", "lenovo_backend_type"),
+    here("backend_defaults", "nec_v_pools", "nec_v_pool"),
+    here("backend_defaults", "netapp_pool_name_search_pattern", "netapp_volume_list"),
+    here("backend_defaults", "netapp_pool_name_search_pattern", "netapp_storage_pools"),
+    here("backend_defaults", "hpmsa_pool_name", "hpmsa_backend_name"),
+    here("backend_defaults", "hpmsa_pool_type", "hpmsa_backend_type"),
+    here("glance", "auth_type", "auth_plugin"),
+    here("nova", "auth_type", "auth_plugin"),
+    here("DEFAULT", "log_config_append", "log-config"),
+    here("DEFAULT", "log_config_append", "log_config"),
+    here("DEFAULT", "log_file", "logfile"),
+    here("DEFAULT", "log_dir", "logdir"),
+    here("DEFAULT", "executor_thread_pool_size", "rpc_thread_pool_size"),
+    here("oslo_messaging_rabbit", "kombu_missing_consumer_retry_timeout", "kombu_reconnect_timeout"),
+    here("keystone_authtoken", "memcached_servers", "memcache_servers"),
+    here("keystone_authtoken", "auth_type", "auth_plugin"),
+    here("profiler", "enabled", "profiler_enabled"),
+    here("key_manager", "backend", "api_class"),
+    moved("barbican", "auth_endpoint", "key_manager", "auth_url"),
+    here("barbican_service_user", "auth_type", "auth_plugin"),
+    here("nova", "username", "user_name"),
+    here("nova", "username", "user-name"),
+    here("glance", "username", "user_name"),
+    here("glance", "username", "user-name"),
+    here("keystone_authtoken", "username", "user_name"),
+    here("keystone_authtoken", "username", "user-name"),
+    here("barbican_service_user", "username", "user_name"),
+    here("barbican_service_user", "username", "user-name"),
+    here("service_user", "auth_type", "auth_plugin"),
+];
