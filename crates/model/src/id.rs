@@ -17,6 +17,9 @@ macro_rules! ids {
             #[allow(clippy::new_without_default)] // a default id would not say that it is random
             pub fn new() -> Self { Self(Uuid::new_v4()) }
         }
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self { Self(id) }
+        }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { fmt::Display::fmt(&self.0.as_hyphenated(), f) }
         }
