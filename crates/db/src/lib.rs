@@ -1,1 +1,28 @@
-//! placeholder
+//! The database: connections, one file per resource, state transitions, jobs and locks, schema.
+//!
+//! The schema is Cinder's own (release 29) plus tables of ours, on SQLite, PostgreSQL or MySQL/MariaDB. A function that
+//! writes takes a [`Tx`], so that the caller owns atomicity; one that reads takes any [`Read`]. Nothing but SQL
+//! happens inside a transaction.
+
+pub mod attachment;
+pub mod backup;
+mod conn;
+pub mod dialect;
+mod error;
+pub mod event;
+pub mod export;
+pub mod job;
+pub mod message;
+mod page;
+pub mod pool;
+pub mod quota;
+pub mod schema;
+pub mod service;
+pub mod snapshot;
+pub mod sql;
+pub mod transition;
+pub mod volume;
+pub mod volume_type;
+
+pub use conn::{Db, Outside, Read, Tx};
+pub use error::{Error, Result};

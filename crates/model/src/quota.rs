@@ -25,3 +25,14 @@ pub struct QuotaLine {
     pub in_use: i64,
     pub reserved: i64,
 }
+
+/// Cinder's built-in limits, which a new database holds as the class `default` (quotas.md).
+pub const DEFAULTS: &[(&str, i64)] = &[
+    ("volumes", 10),
+    ("snapshots", 10),
+    ("gigabytes", 1000),
+    ("per_volume_gigabytes", -1),
+    ("groups", 10),
+    ("backups", 10),
+    ("backup_gigabytes", 1000),
+];

@@ -1,0 +1,46 @@
+//! What can go wrong with the database.
+
+/// A database result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database refused or is away.
+    #[error("database: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// A row holds something this version does not understand.
+    #[error("{table}.{column} of {id} holds {value:?}, which this version does not know")]
+    Unreadable { table: &'static str, column: &'static str, id: String, value: String },
+    /// The claim under which the work ran is no longer ours: nothing was changed.
+    #[error("job {0} has been taken over by another claim")]
+    Fenced(model::JobId),
+    /// The database cannot be used as it is, and what to do.
+    #[error("{0}")]
+    Unusable(String),
+    /// JSON of ours that does not parse.
+    #[error("stored JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A list request names a column that is not there to sort by.
+    #[error("Invalid sort key")]
+    BadSortKey(String),
+    /// A list request's marker is not a row of the list.
+    #[error("no item {0}")]
+    BadMarker(String),
+}
+
+impl Error {
+    /// Whether the transaction lost against another and may simply be run again (MySQL 1213 and 1205, also at commit under
+    /// Galera; PostgreSQL 40001 and 40P01; SQLite busy).
+    pub fn is_conflict(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
+        matches!(error.code().as_deref(), Some("40001" | "40P01" | "1213" | "1205" | "5" | "517"))
+            || error.message().contains("Deadlock")
+            || error.message().contains("database is locked")
+    }
+
+    /// Whether a unique constraint refused the row.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.is_unique_violation())
+    }
+}

@@ -1,0 +1,380 @@
+//! The only place that writes a status. Every change is one conditional UPDATE made from the tables in
+//! `model::transition` (I2), with its event in the same transaction.
+
+use model::attachment::derive;
+use model::transition::{After, BackupOp, Guard, Rule, SnapshotOp, VolumeMove, VolumeOp};
+use model::volume::VolumeAttachStatus;
+use model::{AttachStatus, AttachmentId, BackupId, SnapshotId, VolumeId, VolumeStatus};
+
+use crate::conn::{Read as _, Tx};
+use crate::error::Result;
+use crate::event::{By, Change, append};
+use crate::sql::{Value, marks, sql};
+
+/// The answer to an attempt to move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begin {
+    /// It is ours.
+    Moved,
+    /// The status or a guard says no; nothing has changed.
+    Refused { status: String, unmet: Vec<Guard> },
+    Missing,
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    Failed,
+    /// Nothing was done (refused by the scheduler, cancelled before it began): the status before.
+    Undone,
+}
+
+struct Kind {
+    table: &'static str,
+    name: &'static str,
+    has_previous: bool,
+}
+
+const VOLUME: Kind = Kind { table: "volumes", name: "volume", has_previous: true };
+const SNAPSHOT: Kind = Kind { table: "snapshots", name: "snapshot", has_previous: false };
+const BACKUP: Kind = Kind { table: "backups", name: "backup", has_previous: false };
+
+/// The condition that a guard adds to an UPDATE of `table`.
+fn condition(guard: Guard, kind: &Kind) -> String {
+    match (guard, kind.table) {
+        (Guard::NotAttached, _) => "(attach_status IS NULL OR attach_status <> 'attached')".into(),
+        (Guard::NotMigrating, _) => {
+            "(migration_status IS NULL OR migration_status IN ('deleting', 'error', 'success'))".into()
+        }
+        (Guard::NoSnapshots, table) => {
+            format!("NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume_id = {table}.id AND s.deleted = FALSE)")
+        }
+        (Guard::NoGroup, "snapshots") => "(cgsnapshot_id IS NULL AND group_snapshot_id IS NULL)".into(),
+        (Guard::NoGroup, _) => "(consistencygroup_id IS NULL AND group_id IS NULL)".into(),
+        (Guard::NoDependents, _) => "(num_dependent_backups IS NULL OR num_dependent_backups = 0)".into(),
+    }
+}
+
+/// Begins work on a volume: `available` to `extending`, and so on. A rule without `from` (create) has made the row already.
+///
+/// # Errors
+/// The database is away.
+pub async fn begin_volume(tx: &mut Tx, id: VolumeId, op: VolumeOp, by: By<'_>) -> Result<Begin> {
+    begin(tx, &VOLUME, &id.to_string(), op.rule(), by).await
+}
+
+/// Begins work on a snapshot.
+///
+/// # Errors
+/// The database is away.
+pub async fn begin_snapshot(tx: &mut Tx, id: SnapshotId, op: SnapshotOp, by: By<'_>) -> Result<Begin> {
+    begin(tx, &SNAPSHOT, &id.to_string(), op.rule(), by).await
+}
+
+/// Begins work on a backup.
+///
+/// # Errors
+/// The database is away.
+pub async fn begin_backup(tx: &mut Tx, id: BackupId, op: BackupOp, by: By<'_>) -> Result<Begin> {
+    begin(tx, &BACKUP, &id.to_string(), op.rule(), by).await
+}
+
+/// As [`begin_volume`], leaving out one guard that the caller fulfils in the same transaction (a cascading delete takes
+/// the snapshots along).
+///
+/// # Errors
+/// The database is away.
+pub async fn begin_volume_without(
+    tx: &mut Tx,
+    id: VolumeId,
+    op: VolumeOp,
+    waived: Guard,
+    by: By<'_>,
+) -> Result<Begin> {
+    let needs: Vec<Guard> = op.rule().needs.iter().copied().filter(|guard| *guard != waived).collect();
+    begin_needing(tx, &VOLUME, &id.to_string(), op.rule(), &needs, by).await
+}
+
+async fn begin<S: Copy + Into<Value> + AsText>(
+    tx: &mut Tx,
+    kind: &Kind,
+    id: &str,
+    rule: Rule<S>,
+    by: By<'_>,
+) -> Result<Begin> {
+    begin_needing(tx, kind, id, rule, rule.needs, by).await
+}
+
+async fn begin_needing<S: Copy + Into<Value> + AsText>(
+    tx: &mut Tx,
+    kind: &Kind,
+    id: &str,
+    rule: Rule<S>,
+    needs: &[Guard],
+    by: By<'_>,
+) -> Result<Begin> {
+    let Some(shows) = rule.shows else { return Ok(Begin::Moved) };
+    let Some(row) = tx
+        .row(sql(format!("SELECT status FROM {} WHERE id = ? AND deleted = FALSE {{for_update}}", kind.table)).bind(id))
+        .await?
+    else {
+        return Ok(Begin::Missing);
+    };
+    let from: String = row.get("status")?;
+    let previous = if kind.has_previous { "previous_status = status, " } else { "" };
+    let mut text = format!(
+        "UPDATE {} SET {previous}status = ?, updated_at = {{utc}} WHERE id = ? AND deleted = FALSE AND status IN ({})",
+        kind.table,
+        marks(rule.from.len())
+    );
+    for guard in needs {
+        text.push_str(" AND ");
+        text.push_str(&condition(*guard, kind));
+    }
+    let moved = tx.exec(sql(text).bind(shows).bind(id).bind_all(rule.from.iter().copied())).await?;
+    if moved == 0 {
+        return Ok(Begin::Refused { status: from, unmet: unmet(tx, kind, id, needs).await? });
+    }
+    append(tx, Change { kind: kind.name, id, from: Some(&from), to: Some(shows.as_text()), by, detail: None }).await?;
+    Ok(Begin::Moved)
+}
+
+async fn unmet(tx: &mut Tx, kind: &Kind, id: &str, needs: &[Guard]) -> Result<Vec<Guard>> {
+    let mut unmet = Vec::new();
+    for guard in needs {
+        let text = format!("SELECT id FROM {} WHERE id = ? AND {}", kind.table, condition(*guard, kind));
+        if tx.row(sql(text).bind(id)).await?.is_none() {
+            unmet.push(*guard);
+        }
+    }
+    Ok(unmet)
+}
+
+/// A status enum's text.
+pub trait AsText {
+    fn as_text(&self) -> &'static str;
+}
+macro_rules! as_text { ($($ty:ty),+) => { $(impl AsText for $ty { fn as_text(&self) -> &'static str { self.as_str() } })+ } }
+as_text!(VolumeStatus, model::SnapshotStatus, model::BackupStatus);
+
+/// Ends work on a volume, in the transaction that ends its job. A status that an operator has reset meanwhile is left as it is,
+/// unless the volume is gone.
+///
+/// # Errors
+/// The database is away.
+pub async fn finish_volume(tx: &mut Tx, id: VolumeId, op: VolumeOp, outcome: Outcome, by: By<'_>) -> Result<()> {
+    let rule = op.rule();
+    match after(rule, outcome) {
+        After::ByAttachments => {
+            let (status, _) = derived(tx, id).await?;
+            finish(tx, &VOLUME, &id.to_string(), rule, After::Be(status), by).await
+        }
+        other => finish(tx, &VOLUME, &id.to_string(), rule, other, by).await,
+    }
+}
+
+/// Ends work on a snapshot.
+///
+/// # Errors
+/// The database is away.
+pub async fn finish_snapshot(tx: &mut Tx, id: SnapshotId, op: SnapshotOp, outcome: Outcome, by: By<'_>) -> Result<()> {
+    finish(tx, &SNAPSHOT, &id.to_string(), op.rule(), after(op.rule(), outcome), by).await
+}
+
+/// Ends work on a backup.
+///
+/// # Errors
+/// The database is away.
+pub async fn finish_backup(tx: &mut Tx, id: BackupId, op: BackupOp, outcome: Outcome, by: By<'_>) -> Result<()> {
+    finish(tx, &BACKUP, &id.to_string(), op.rule(), after(op.rule(), outcome), by).await
+}
+
+fn after<S: Copy>(rule: Rule<S>, outcome: Outcome) -> After<S> {
+    match outcome {
+        Outcome::Done => rule.done,
+        Outcome::Failed => rule.failed,
+        Outcome::Undone => After::Back,
+    }
+}
+
+async fn finish<S: Copy + Into<Value> + AsText>(
+    tx: &mut Tx,
+    kind: &Kind,
+    id: &str,
+    rule: Rule<S>,
+    after: After<S>,
+    by: By<'_>,
+) -> Result<()> {
+    let Some(shows) = rule.shows else { return Ok(()) };
+    let (text, to) = match after {
+        After::Be(status) => (
+            format!("UPDATE {} SET status = ?, updated_at = {{utc}} WHERE id = ? AND status = ?", kind.table),
+            Some(status.as_text()),
+        ),
+        After::Back | After::ByAttachments => (
+            format!(
+                "UPDATE {} SET status = COALESCE(previous_status, 'available'), updated_at = {{utc}} WHERE id = ? AND status = ?",
+                kind.table
+            ),
+            None,
+        ),
+        After::Gone => (
+            format!(
+                "UPDATE {} SET status = 'deleted', deleted = TRUE, deleted_at = {{utc}} WHERE id = ? AND deleted = FALSE",
+                kind.table
+            ),
+            Some("deleted"),
+        ),
+    };
+    let stmt = match after {
+        After::Be(status) => sql(text).bind(status).bind(id).bind(shows),
+        After::Back | After::ByAttachments => sql(text).bind(id).bind(shows),
+        After::Gone => sql(text).bind(id),
+    };
+    if tx.exec(stmt).await? == 0 {
+        return Ok(());
+    }
+    let to = match to {
+        Some(to) => Some(to.to_owned()),
+        None => match tx.row(sql(format!("SELECT status FROM {} WHERE id = ?", kind.table)).bind(id)).await? {
+            Some(row) => row.get("status")?,
+            None => None,
+        },
+    };
+    append(tx, Change { kind: kind.name, id, from: Some(shows.as_text()), to: to.as_deref(), by, detail: None }).await
+}
+
+/// A client's move of a volume (reserve, begin detaching, ...).
+///
+/// # Errors
+/// The database is away.
+pub async fn move_volume(tx: &mut Tx, id: VolumeId, how: VolumeMove, by: By<'_>) -> Result<Begin> {
+    let (from, to) = how.rule();
+    let rule = Rule { from, shows: Some(to), done: After::Be(to), failed: After::Be(to), needs: &[] };
+    begin(tx, &VOLUME, &id.to_string(), rule, by).await
+}
+
+async fn derived(tx: &mut Tx, id: VolumeId) -> Result<(VolumeStatus, VolumeAttachStatus)> {
+    let rows = tx
+        .rows(sql("SELECT id, attach_status FROM volume_attachment WHERE volume_id = ? AND deleted = FALSE").bind(id))
+        .await?;
+    let live: Vec<AttachStatus> =
+        rows.iter().map(|row| row.parse("volume_attachment", "attach_status")).collect::<Result<_>>()?;
+    Ok(derive(live))
+}
+
+/// Sets a volume's status and attach status to what its attachments say (states.md 3). The status of a volume that is
+/// migrating or being uploaded is kept when nothing is attached any more.
+///
+/// # Errors
+/// The database is away.
+pub async fn derive_volume(tx: &mut Tx, id: VolumeId, by: By<'_>) -> Result<()> {
+    let (status, attach) = derived(tx, id).await?;
+    let Some(row) =
+        tx.row(sql("SELECT status, migration_status FROM volumes WHERE id = ? AND deleted = FALSE {for_update}").bind(id)).await?
+    else {
+        return Ok(());
+    };
+    let from: String = row.get("status")?;
+    let migration: Option<String> = row.get("migration_status")?;
+    let busy = from == VolumeStatus::Uploading.as_str()
+        || migration.is_some_and(|m| !matches!(m.as_str(), "success" | "error"));
+    let to = if attach == VolumeAttachStatus::Detached && busy { from.as_str() } else { status.as_str() };
+    tx.exec(
+        sql("UPDATE volumes SET status = ?, attach_status = ?, updated_at = {utc} WHERE id = ?")
+            .bind(to)
+            .bind(attach)
+            .bind(id),
+    )
+    .await?;
+    if from != to {
+        let id = id.to_string();
+        append(tx, Change { kind: "volume", id: &id, from: Some(&from), to: Some(to), by, detail: None }).await?;
+    }
+    Ok(())
+}
+
+/// Moves an attachment on, and its volume with it: one transaction, one winner. Whether a row moved.
+///
+/// # Errors
+/// The database is away.
+pub async fn move_attachment(
+    tx: &mut Tx,
+    id: AttachmentId,
+    from: &[AttachStatus],
+    to: AttachStatus,
+    by: By<'_>,
+) -> Result<bool> {
+    let Some(row) = tx
+        .row(
+            sql("SELECT volume_id, attach_status FROM volume_attachment WHERE id = ? AND deleted = FALSE {for_update}")
+                .bind(id),
+        )
+        .await?
+    else {
+        return Ok(false);
+    };
+    let volume: String = row.get("volume_id")?;
+    let was: String = row.get("attach_status")?;
+    let gone = matches!(to, AttachStatus::Detached | AttachStatus::Deleted);
+    let tail = if gone { ", deleted = TRUE, deleted_at = {utc}, detach_time = {utc}" } else { "" };
+    let text = format!(
+        "UPDATE volume_attachment SET attach_status = ?, updated_at = {{utc}}{tail} \
+         WHERE id = ? AND deleted = FALSE AND attach_status IN ({})",
+        marks(from.len())
+    );
+    if tx.exec(sql(text).bind(to).bind(id).bind_all(from.iter().copied())).await? == 0 {
+        return Ok(false);
+    }
+    let name = id.to_string();
+    let change = Change { kind: "attachment", id: &name, from: Some(&was), to: Some(to.as_str()), by, detail: Some(&volume) };
+    append(tx, change).await?;
+    if let Ok(volume) = volume.parse() {
+        derive_volume(tx, volume, by).await?;
+    }
+    Ok(true)
+}
+
+/// An administrator's reset of a resource's status columns, without any condition but that the row is there.
+///
+/// # Errors
+/// The database is away.
+pub async fn reset(
+    tx: &mut Tx,
+    what: Resettable,
+    id: &str,
+    columns: &[(&'static str, Option<&str>)],
+    by: By<'_>,
+) -> Result<bool> {
+    let kind = match what {
+        Resettable::Volume => &VOLUME,
+        Resettable::Snapshot => &SNAPSHOT,
+        Resettable::Backup => &BACKUP,
+    };
+    let Some(row) =
+        tx.row(sql(format!("SELECT status FROM {} WHERE id = ? AND deleted = FALSE", kind.table)).bind(id)).await?
+    else {
+        return Ok(false);
+    };
+    let from: String = row.get("status")?;
+    let mut text = format!("UPDATE {} SET updated_at = {{utc}}", kind.table);
+    let mut values = Vec::new();
+    for (column, value) in columns {
+        text.push_str(&format!(", {column} = ?"));
+        values.push(Value::from(*value));
+    }
+    let stmt = sql(text).bind_all(values).push(" WHERE id = ? AND deleted = FALSE").bind(id);
+    let moved = tx.exec(stmt).await? > 0;
+    let to = columns.iter().find(|(column, _)| *column == "status").and_then(|(_, value)| *value);
+    append(tx, Change { kind: kind.name, id, from: Some(&from), to, by, detail: Some("reset by an administrator") }).await?;
+    Ok(moved)
+}
+
+/// What [`reset`] can reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resettable {
+    Volume,
+    Snapshot,
+    Backup,
+}
