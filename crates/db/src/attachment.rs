@@ -69,7 +69,8 @@ pub async fn insert(tx: &mut Tx, new: &NewAttachment) -> Result<()> {
 /// # Errors
 /// The database is away.
 pub async fn get(from: &mut impl Read, id: AttachmentId) -> Result<Option<Attachment>> {
-    let row = from.row(sql("SELECT * FROM volume_attachment WHERE id = ? AND deleted = FALSE").bind(id)).await?;
+    let row =
+        from.row(sql("SELECT * FROM volume_attachment WHERE id = ? AND deleted = FALSE").bind(id)).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -81,7 +82,10 @@ pub async fn of_volume(from: &mut impl Read, id: VolumeId) -> Result<Vec<Attachm
     Ok(of_volumes(from, &[id]).await?.remove(&id).unwrap_or_default())
 }
 
-pub(crate) async fn of_volumes(from: &mut impl Read, ids: &[VolumeId]) -> Result<HashMap<VolumeId, Vec<Attachment>>> {
+pub(crate) async fn of_volumes(
+    from: &mut impl Read,
+    ids: &[VolumeId],
+) -> Result<HashMap<VolumeId, Vec<Attachment>>> {
     let text = format!(
         "SELECT * FROM volume_attachment WHERE deleted = FALSE AND volume_id IN ({}) ORDER BY created_at, id",
         marks(ids.len())
@@ -146,9 +150,11 @@ pub async fn connected(
 /// The database is away.
 pub async fn connecting(tx: &mut Tx, id: AttachmentId, connector: &Connector) -> Result<()> {
     tx.exec(
-        sql("UPDATE volume_attachment SET connector = ?, updated_at = {utc} WHERE id = ? AND deleted = FALSE")
-            .bind(serde_json::to_string(connector)?)
-            .bind(id),
+        sql(
+            "UPDATE volume_attachment SET connector = ?, updated_at = {utc} WHERE id = ? AND deleted = FALSE",
+        )
+        .bind(serde_json::to_string(connector)?)
+        .bind(id),
     )
     .await
     .map(drop)
@@ -158,7 +164,12 @@ pub async fn connecting(tx: &mut Tx, id: AttachmentId, connector: &Connector) ->
 ///
 /// # Errors
 /// The database is away.
-pub async fn attached(tx: &mut Tx, id: AttachmentId, mountpoint: Option<&str>, mode: AttachMode) -> Result<()> {
+pub async fn attached(
+    tx: &mut Tx,
+    id: AttachmentId,
+    mountpoint: Option<&str>,
+    mode: AttachMode,
+) -> Result<()> {
     tx.exec(
         sql("UPDATE volume_attachment SET attach_time = {utc}, mountpoint = COALESCE(?, mountpoint), attach_mode = ?, \
              updated_at = {utc} WHERE id = ? AND deleted = FALSE")

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::dialect::Dialect;
@@ -21,7 +23,10 @@ pub struct Db {
 #[derive(Debug, Clone)]
 enum Pools {
     /// One writer: SQLite has one anyway, and waiting for it here is fair where its busy handler is not.
-    Sqlite { readers: SqlitePool, writer: SqlitePool },
+    Sqlite {
+        readers: SqlitePool,
+        writer: SqlitePool,
+    },
     Postgres(PgPool),
     MySql(MySqlPool),
 }
@@ -62,9 +67,9 @@ impl Db {
     /// # Errors
     /// The URL is of no known kind, or the database cannot be reached.
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or_else(|| Error::Unusable("the database connection must be a URL such as sqlite:///FILE".into()))?;
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| {
+            Error::Unusable("the database connection must be a URL such as sqlite:///FILE".into())
+        })?;
         let wait = Duration::from_secs(30);
         let pools = match scheme.split('+').next().unwrap_or_default() {
             "sqlite" => return Self::connect_sqlite(rest.strip_prefix('/').unwrap_or(rest)).await,
@@ -75,14 +80,17 @@ impl Db {
             }
             "mysql" | "mariadb" => {
                 let options = MySqlConnectOptions::from_str(&format!("mysql://{rest}"))?;
-                let pool = MySqlPoolOptions::new().max_connections(max_connections).acquire_timeout(wait).after_connect(
-                    |conn, _| {
+                let pool = MySqlPoolOptions::new()
+                    .max_connections(max_connections)
+                    .acquire_timeout(wait)
+                    .after_connect(|conn, _| {
                         Box::pin(async move {
                             // READ COMMITTED: a conditional update must see what others committed since we began.
-                            conn.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await.map(drop)
+                            conn.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                                .await
+                                .map(drop)
                         })
-                    },
-                );
+                    });
                 Pools::MySql(pool.connect_with(options).await?)
             }
             other => return Err(Error::Unusable(format!("no such kind of database: {other}"))),
@@ -99,7 +107,8 @@ impl Db {
             .busy_timeout(Duration::from_secs(30));
         let one = SqlitePoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(60));
         let writer = one.connect_with(options.clone()).await?;
-        let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
+        let readers =
+            SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
         Ok(Self { pools: Pools::Sqlite { readers, writer } })
     }
 
@@ -131,8 +140,12 @@ impl Db {
             Pools::Sqlite { readers, .. } => {
                 run!(readers, text, stmt.args, fetch_all)?.into_iter().map(Row::Sqlite).collect()
             }
-            Pools::Postgres(pool) => run!(pool, text, stmt.args, fetch_all)?.into_iter().map(Row::Postgres).collect(),
-            Pools::MySql(pool) => run!(pool, text, stmt.args, fetch_all)?.into_iter().map(Row::MySql).collect(),
+            Pools::Postgres(pool) => {
+                run!(pool, text, stmt.args, fetch_all)?.into_iter().map(Row::Postgres).collect()
+            }
+            Pools::MySql(pool) => {
+                run!(pool, text, stmt.args, fetch_all)?.into_iter().map(Row::MySql).collect()
+            }
         })
     }
 
@@ -227,11 +240,15 @@ impl Read for Tx {
     async fn rows(&mut self, stmt: Stmt) -> Result<Vec<Row>> {
         let text = self.dialect().render(&stmt.text);
         Ok(match &mut self.inner {
-            Inner::Sqlite(tx) => run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::Sqlite).collect(),
+            Inner::Sqlite(tx) => {
+                run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::Sqlite).collect()
+            }
             Inner::Postgres(tx) => {
                 run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::Postgres).collect()
             }
-            Inner::MySql(tx) => run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::MySql).collect(),
+            Inner::MySql(tx) => {
+                run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::MySql).collect()
+            }
         })
     }
 }

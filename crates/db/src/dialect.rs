@@ -94,6 +94,9 @@ mod tests {
             Dialect::Postgres.render(sql),
             r#"SELECT "key", '?{x}"' FROM t WHERE a = $1 AND b = $2 FOR UPDATE"#
         );
-        assert_eq!(Dialect::MySql.render(sql), r#"SELECT `key`, '?{x}"' FROM t WHERE a = ? AND b = ? FOR UPDATE"#);
+        assert_eq!(
+            Dialect::MySql.render(sql),
+            r#"SELECT `key`, '?{x}"' FROM t WHERE a = ? AND b = ? FOR UPDATE"#
+        );
     }
 }

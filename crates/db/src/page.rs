@@ -37,7 +37,22 @@ impl Listing {
 
     /// The rows of a page, and the count when the query wants it.
     pub async fn page(&self, from: &mut impl Read, query: &ListQuery) -> Result<(Vec<Row>, Option<u64>)> {
-        let Some((wheres, args)) = self.conditions(query)? else { return Ok((Vec::new(), query.with_count.then_some(0))) };
+        self.page_with(from, query, None).await
+    }
+
+    /// As [`page`](Self::page), where the table is a derived one that takes an argument itself.
+    pub async fn page_with(
+        &self,
+        from: &mut impl Read,
+        query: &ListQuery,
+        first: Option<&str>,
+    ) -> Result<(Vec<Row>, Option<u64>)> {
+        let Some((wheres, mut args)) = self.conditions(query)? else {
+            return Ok((Vec::new(), query.with_count.then_some(0)));
+        };
+        if let Some(first) = first {
+            args.insert(0, first.into());
+        }
         let mut count = None;
         if query.with_count {
             let text = format!("SELECT COUNT(*) AS n FROM {} WHERE {wheres}", self.table);
@@ -51,12 +66,19 @@ impl Listing {
         let order: Vec<String> = sort
             .iter()
             .map(|(column, direction)| {
-                format!("{column} {}", if *direction == Direction::Ascending { "ASC {nulls_first}" } else { "DESC {nulls_last}" })
+                format!(
+                    "{column} {}",
+                    if *direction == Direction::Ascending {
+                        "ASC {nulls_first}"
+                    } else {
+                        "DESC {nulls_last}"
+                    }
+                )
             })
             .collect();
         let mut stmt = sql(format!("SELECT * FROM {} WHERE {wheres}", self.table)).bind_all(args);
         if let Some(marker) = &query.marker {
-            stmt = self.after_marker(from, stmt, query, &sort, marker).await?;
+            stmt = self.after_marker(from, stmt, query, first, &sort, marker).await?;
         }
         let stmt = stmt.push(&format!(" ORDER BY {} LIMIT ? OFFSET ?", order.join(", ")));
         let rows = from.rows(stmt.bind(query.limit).bind(query.offset)).await?;
@@ -152,10 +174,12 @@ impl Listing {
         from: &mut impl Read,
         mut stmt: Stmt,
         query: &ListQuery,
+        first: Option<&str>,
         sort: &[(String, Direction)],
         marker: &str,
     ) -> Result<Stmt> {
-        let mut find = sql(format!("SELECT * FROM {} WHERE id = ? AND deleted = FALSE", self.table)).bind(marker);
+        let find = sql(format!("SELECT * FROM {} WHERE id = ? AND deleted = FALSE", self.table));
+        let mut find = find.bind_all(first).bind(marker);
         if let Some(project) = &query.project_id {
             find = find.push(" AND project_id = ?").bind(project);
         }
@@ -169,7 +193,11 @@ impl Listing {
         for (at, (column, direction)) in sort.iter().enumerate() {
             let mut parts = Vec::new();
             for (before, value) in sort[..at].iter().zip(&values) {
-                parts.push(if is_null(value) { format!("{} IS NULL", before.0) } else { format!("{} = ?", before.0) });
+                parts.push(if is_null(value) {
+                    format!("{} IS NULL", before.0)
+                } else {
+                    format!("{} = ?", before.0)
+                });
                 if !is_null(value) {
                     args.push(value.clone());
                 }

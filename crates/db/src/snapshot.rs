@@ -105,7 +105,8 @@ pub async fn tombstone(from: &mut impl Read, id: SnapshotId) -> Result<Option<bo
 pub async fn of_volume(from: &mut impl Read, volume: VolumeId) -> Result<Vec<Snapshot>> {
     let rows = from
         .rows(
-            sql("SELECT * FROM snapshots WHERE volume_id = ? AND deleted = FALSE ORDER BY created_at, id").bind(volume),
+            sql("SELECT * FROM snapshots WHERE volume_id = ? AND deleted = FALSE ORDER BY created_at, id")
+                .bind(volume),
         )
         .await?;
     complete(from, rows).await
@@ -213,7 +214,9 @@ pub async fn rename(
 ) -> Result<()> {
     for (column, value) in [("display_name", name), ("display_description", description)] {
         if let Some(value) = value {
-            let text = format!("UPDATE snapshots SET {column} = ?, updated_at = {{utc}} WHERE id = ? AND deleted = FALSE");
+            let text = format!(
+                "UPDATE snapshots SET {column} = ?, updated_at = {{utc}} WHERE id = ? AND deleted = FALSE"
+            );
             tx.exec(sql(text).bind(value).bind(id)).await?;
         }
     }

@@ -158,7 +158,11 @@ impl Row {
     ///
     /// # Errors
     /// The text is not one of the type's.
-    pub fn parse_opt<T: std::str::FromStr>(&self, table: &'static str, column: &'static str) -> Result<Option<T>> {
+    pub fn parse_opt<T: std::str::FromStr>(
+        &self,
+        table: &'static str,
+        column: &'static str,
+    ) -> Result<Option<T>> {
         match self.get::<Option<String>>(column)? {
             None => Ok(None),
             Some(value) if value.is_empty() => Ok(None),

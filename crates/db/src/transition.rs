@@ -17,7 +17,10 @@ pub enum Begin {
     /// It is ours.
     Moved,
     /// The status or a guard says no; nothing has changed.
-    Refused { status: String, unmet: Vec<Guard> },
+    Refused {
+        status: String,
+        unmet: Vec<Guard>,
+    },
     Missing,
 }
 
@@ -48,7 +51,9 @@ fn condition(guard: Guard, kind: &Kind) -> String {
             "(migration_status IS NULL OR migration_status IN ('deleting', 'error', 'success'))".into()
         }
         (Guard::NoSnapshots, table) => {
-            format!("NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume_id = {table}.id AND s.deleted = FALSE)")
+            format!(
+                "NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume_id = {table}.id AND s.deleted = FALSE)"
+            )
         }
         (Guard::NoGroup, "snapshots") => "(cgsnapshot_id IS NULL AND group_snapshot_id IS NULL)".into(),
         (Guard::NoGroup, _) => "(consistencygroup_id IS NULL AND group_id IS NULL)".into(),
@@ -116,7 +121,10 @@ async fn begin_needing<S: Copy + Into<Value> + AsText>(
 ) -> Result<Begin> {
     let Some(shows) = rule.shows else { return Ok(Begin::Moved) };
     let Some(row) = tx
-        .row(sql(format!("SELECT status FROM {} WHERE id = ? AND deleted = FALSE {{for_update}}", kind.table)).bind(id))
+        .row(
+            sql(format!("SELECT status FROM {} WHERE id = ? AND deleted = FALSE {{for_update}}", kind.table))
+                .bind(id),
+        )
         .await?
     else {
         return Ok(Begin::Missing);
@@ -136,7 +144,11 @@ async fn begin_needing<S: Copy + Into<Value> + AsText>(
     if moved == 0 {
         return Ok(Begin::Refused { status: from, unmet: unmet(tx, kind, id, needs).await? });
     }
-    append(tx, Change { kind: kind.name, id, from: Some(&from), to: Some(shows.as_text()), by, detail: None }).await?;
+    append(
+        tx,
+        Change { kind: kind.name, id, from: Some(&from), to: Some(shows.as_text()), by, detail: None },
+    )
+    .await?;
     Ok(Begin::Moved)
 }
 
@@ -163,7 +175,13 @@ as_text!(VolumeStatus, model::SnapshotStatus, model::BackupStatus);
 ///
 /// # Errors
 /// The database is away.
-pub async fn finish_volume(tx: &mut Tx, id: VolumeId, op: VolumeOp, outcome: Outcome, by: By<'_>) -> Result<()> {
+pub async fn finish_volume(
+    tx: &mut Tx,
+    id: VolumeId,
+    op: VolumeOp,
+    outcome: Outcome,
+    by: By<'_>,
+) -> Result<()> {
     let rule = op.rule();
     match after(rule, outcome) {
         After::ByAttachments => {
@@ -178,7 +196,13 @@ pub async fn finish_volume(tx: &mut Tx, id: VolumeId, op: VolumeOp, outcome: Out
 ///
 /// # Errors
 /// The database is away.
-pub async fn finish_snapshot(tx: &mut Tx, id: SnapshotId, op: SnapshotOp, outcome: Outcome, by: By<'_>) -> Result<()> {
+pub async fn finish_snapshot(
+    tx: &mut Tx,
+    id: SnapshotId,
+    op: SnapshotOp,
+    outcome: Outcome,
+    by: By<'_>,
+) -> Result<()> {
     finish(tx, &SNAPSHOT, &id.to_string(), op.rule(), after(op.rule(), outcome), by).await
 }
 
@@ -186,7 +210,13 @@ pub async fn finish_snapshot(tx: &mut Tx, id: SnapshotId, op: SnapshotOp, outcom
 ///
 /// # Errors
 /// The database is away.
-pub async fn finish_backup(tx: &mut Tx, id: BackupId, op: BackupOp, outcome: Outcome, by: By<'_>) -> Result<()> {
+pub async fn finish_backup(
+    tx: &mut Tx,
+    id: BackupId,
+    op: BackupOp,
+    outcome: Outcome,
+    by: By<'_>,
+) -> Result<()> {
     finish(tx, &BACKUP, &id.to_string(), op.rule(), after(op.rule(), outcome), by).await
 }
 
@@ -237,12 +267,18 @@ async fn finish<S: Copy + Into<Value> + AsText>(
     }
     let to = match to {
         Some(to) => Some(to.to_owned()),
-        None => match tx.row(sql(format!("SELECT status FROM {} WHERE id = ?", kind.table)).bind(id)).await? {
-            Some(row) => row.get("status")?,
-            None => None,
-        },
+        None => {
+            match tx.row(sql(format!("SELECT status FROM {} WHERE id = ?", kind.table)).bind(id)).await? {
+                Some(row) => row.get("status")?,
+                None => None,
+            }
+        }
     };
-    append(tx, Change { kind: kind.name, id, from: Some(shows.as_text()), to: to.as_deref(), by, detail: None }).await
+    append(
+        tx,
+        Change { kind: kind.name, id, from: Some(shows.as_text()), to: to.as_deref(), by, detail: None },
+    )
+    .await
 }
 
 /// A client's move of a volume (reserve, begin detaching, ...).
@@ -257,7 +293,10 @@ pub async fn move_volume(tx: &mut Tx, id: VolumeId, how: VolumeMove, by: By<'_>)
 
 async fn derived(tx: &mut Tx, id: VolumeId) -> Result<(VolumeStatus, VolumeAttachStatus)> {
     let rows = tx
-        .rows(sql("SELECT id, attach_status FROM volume_attachment WHERE volume_id = ? AND deleted = FALSE").bind(id))
+        .rows(
+            sql("SELECT id, attach_status FROM volume_attachment WHERE volume_id = ? AND deleted = FALSE")
+                .bind(id),
+        )
         .await?;
     let live: Vec<AttachStatus> =
         rows.iter().map(|row| row.parse("volume_attachment", "attach_status")).collect::<Result<_>>()?;
@@ -271,8 +310,12 @@ async fn derived(tx: &mut Tx, id: VolumeId) -> Result<(VolumeStatus, VolumeAttac
 /// The database is away.
 pub async fn derive_volume(tx: &mut Tx, id: VolumeId, by: By<'_>) -> Result<()> {
     let (status, attach) = derived(tx, id).await?;
-    let Some(row) =
-        tx.row(sql("SELECT status, migration_status FROM volumes WHERE id = ? AND deleted = FALSE {for_update}").bind(id)).await?
+    let Some(row) = tx
+        .row(
+            sql("SELECT status, migration_status FROM volumes WHERE id = ? AND deleted = FALSE {for_update}")
+                .bind(id),
+        )
+        .await?
     else {
         return Ok(());
     };
@@ -290,7 +333,8 @@ pub async fn derive_volume(tx: &mut Tx, id: VolumeId, by: By<'_>) -> Result<()> 
     .await?;
     if from != to {
         let id = id.to_string();
-        append(tx, Change { kind: "volume", id: &id, from: Some(&from), to: Some(to), by, detail: None }).await?;
+        append(tx, Change { kind: "volume", id: &id, from: Some(&from), to: Some(to), by, detail: None })
+            .await?;
     }
     Ok(())
 }
@@ -328,7 +372,14 @@ pub async fn move_attachment(
         return Ok(false);
     }
     let name = id.to_string();
-    let change = Change { kind: "attachment", id: &name, from: Some(&was), to: Some(to.as_str()), by, detail: Some(&volume) };
+    let change = Change {
+        kind: "attachment",
+        id: &name,
+        from: Some(&was),
+        to: Some(to.as_str()),
+        by,
+        detail: Some(&volume),
+    };
     append(tx, change).await?;
     if let Ok(volume) = volume.parse() {
         derive_volume(tx, volume, by).await?;
@@ -352,8 +403,9 @@ pub async fn reset(
         Resettable::Snapshot => &SNAPSHOT,
         Resettable::Backup => &BACKUP,
     };
-    let Some(row) =
-        tx.row(sql(format!("SELECT status FROM {} WHERE id = ? AND deleted = FALSE", kind.table)).bind(id)).await?
+    let Some(row) = tx
+        .row(sql(format!("SELECT status FROM {} WHERE id = ? AND deleted = FALSE", kind.table)).bind(id))
+        .await?
     else {
         return Ok(false);
     };
@@ -367,7 +419,11 @@ pub async fn reset(
     let stmt = sql(text).bind_all(values).push(" WHERE id = ? AND deleted = FALSE").bind(id);
     let moved = tx.exec(stmt).await? > 0;
     let to = columns.iter().find(|(column, _)| *column == "status").and_then(|(_, value)| *value);
-    append(tx, Change { kind: kind.name, id, from: Some(&from), to, by, detail: Some("reset by an administrator") }).await?;
+    append(
+        tx,
+        Change { kind: kind.name, id, from: Some(&from), to, by, detail: Some("reset by an administrator") },
+    )
+    .await?;
     Ok(moved)
 }
 

@@ -153,7 +153,9 @@ pub async fn on_backend(from: &mut impl Read, service_host: &str) -> Result<Vec<
 /// # Errors
 /// The database is away.
 pub async fn summary(from: &mut impl Read, project: Option<&str>) -> Result<(u64, u64)> {
-    let mut stmt = sql("SELECT COUNT(*) AS n, CAST(COALESCE(SUM(size), 0) AS {int}) AS total FROM volumes WHERE deleted = FALSE");
+    let mut stmt = sql(
+        "SELECT COUNT(*) AS n, CAST(COALESCE(SUM(size), 0) AS {int}) AS total FROM volumes WHERE deleted = FALSE",
+    );
     if let Some(project) = project {
         stmt = stmt.push(" AND project_id = ?").bind(project);
     }
@@ -165,9 +167,14 @@ pub async fn summary(from: &mut impl Read, project: Option<&str>) -> Result<(u64
 ///
 /// # Errors
 /// The database is away.
-pub async fn summary_metadata(from: &mut impl Read, project: Option<&str>) -> Result<BTreeMap<String, Vec<String>>> {
-    let mut stmt = sql("SELECT DISTINCT m.\"key\" AS k, m.value AS v FROM volume_metadata m JOIN volumes o ON o.id = m.volume_id \
-                        WHERE m.deleted = FALSE AND o.deleted = FALSE");
+pub async fn summary_metadata(
+    from: &mut impl Read,
+    project: Option<&str>,
+) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut stmt = sql(
+        "SELECT DISTINCT m.\"key\" AS k, m.value AS v FROM volume_metadata m JOIN volumes o ON o.id = m.volume_id \
+                        WHERE m.deleted = FALSE AND o.deleted = FALSE",
+    );
     if let Some(project) = project {
         stmt = stmt.push(" AND o.project_id = ?").bind(project);
     }
@@ -351,9 +358,11 @@ pub async fn place(tx: &mut Tx, id: VolumeId, pool: &PoolRef, zone: &str) -> Res
 /// # Errors
 /// The database is away.
 pub async fn unplace(tx: &mut Tx, id: VolumeId) -> Result<()> {
-    tx.exec(sql("UPDATE volumes SET host = NULL, updated_at = {utc} WHERE id = ? AND deleted = FALSE").bind(id))
-        .await
-        .map(drop)
+    tx.exec(
+        sql("UPDATE volumes SET host = NULL, updated_at = {utc} WHERE id = ? AND deleted = FALSE").bind(id),
+    )
+    .await
+    .map(drop)
 }
 
 /// Records that a volume is there and how its backend finds it.
@@ -385,7 +394,9 @@ pub async fn launched(
 /// The database is away.
 pub async fn resize(tx: &mut Tx, id: VolumeId, size: GiB) -> Result<()> {
     tx.exec(
-        sql("UPDATE volumes SET size = ?, updated_at = {utc} WHERE id = ? AND deleted = FALSE").bind(size.0).bind(id),
+        sql("UPDATE volumes SET size = ?, updated_at = {utc} WHERE id = ? AND deleted = FALSE")
+            .bind(size.0)
+            .bind(id),
     )
     .await
     .map(drop)

@@ -59,11 +59,13 @@ async fn is_held(tx: &mut Tx, job: &Job, lock: &Lock) -> Result<bool> {
 }
 
 async fn is_wanted(tx: &mut Tx, job: &Job, lock: &Lock, lease_us: i64) -> Result<bool> {
-    let stmt = sql("SELECT l.job_id FROM job_locks l JOIN jobs j ON j.id = l.job_id WHERE l.name = ? AND l.job_id <> ? \
+    let stmt = sql(
+        "SELECT l.job_id FROM job_locks l JOIN jobs j ON j.id = l.job_id WHERE l.name = ? AND l.job_id <> ? \
                     AND (l.mode = 'exclusive' OR ? = 'exclusive') \
                     AND (j.ticket < ? OR (j.ticket = ? AND j.id < ?)) \
                     AND j.state IN ('queued', 'running', 'undoing') \
-                    AND (j.lease_until IS NULL OR j.lease_until < {now}) AND j.wanted_at >= {now} - ? LIMIT 1");
+                    AND (j.lease_until IS NULL OR j.lease_until < {now}) AND j.wanted_at >= {now} - ? LIMIT 1",
+    );
     let stmt = stmt
         .bind(&lock.name)
         .bind(job.id)

@@ -95,7 +95,12 @@ pub async fn claimable(db: &Db, queues: &[String], limit: u32) -> Result<Vec<Job
          ORDER BY ticket, id LIMIT ?",
         marks(queues.len())
     );
-    db.read().rows(sql(text).bind_all(queues).bind(limit)).await?.iter().map(|row| row.parse("jobs", "id")).collect()
+    db.read()
+        .rows(sql(text).bind_all(queues).bind(limit))
+        .await?
+        .iter()
+        .map(|row| row.parse("jobs", "id"))
+        .collect()
 }
 
 /// Tries to claim a job for `owner` with its whole lock set, in one transaction.
@@ -296,7 +301,8 @@ pub async fn release_owned(db: &Db, owner: &str) -> Result<u64> {
     let mut tx = db.begin().await?;
     let freed = tx
         .exec(
-            sql("UPDATE jobs SET lease_until = NULL WHERE owner = ? AND state IN ('running', 'undoing')").bind(owner),
+            sql("UPDATE jobs SET lease_until = NULL WHERE owner = ? AND state IN ('running', 'undoing')")
+                .bind(owner),
         )
         .await?;
     tx.commit().await?;
@@ -351,11 +357,16 @@ pub async fn list(from: &mut impl Read, wanted: &Wanted) -> Result<Vec<Job>> {
 pub async fn purge(db: &Db, age_us: i64, limit: u32) -> Result<u64> {
     let old = db
         .read()
-        .rows(sql("SELECT id FROM jobs WHERE finished_at < {now} - ? ORDER BY finished_at LIMIT ?").bind(age_us).bind(limit))
+        .rows(
+            sql("SELECT id FROM jobs WHERE finished_at < {now} - ? ORDER BY finished_at LIMIT ?")
+                .bind(age_us)
+                .bind(limit),
+        )
         .await?;
     let ids: Vec<String> = old.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
     let mut tx = db.begin().await?;
-    let gone = tx.exec(sql(format!("DELETE FROM jobs WHERE id IN ({})", marks(ids.len()))).bind_all(&ids)).await?;
+    let gone =
+        tx.exec(sql(format!("DELETE FROM jobs WHERE id IN ({})", marks(ids.len()))).bind_all(&ids)).await?;
     tx.commit().await?;
     Ok(gone)
 }

@@ -122,7 +122,8 @@ async fn record_version(db: &Db) -> Result<()> {
     ))
     .await?;
     tx.exec(
-        sql("{insert_ignore} INTO cinderblock_schema (version, applied_at) VALUES (?, {now}) {or_ignore}").bind(VERSION),
+        sql("{insert_ignore} INTO cinderblock_schema (version, applied_at) VALUES (?, {now}) {or_ignore}")
+            .bind(VERSION),
     )
     .await?;
     tx.commit().await?;
@@ -265,7 +266,8 @@ fn parse(schema: &str) -> Result<Vec<Table<'_>>> {
             tables.push(Table { name, ..Table::default() });
         } else {
             let table = tables.last_mut().ok_or_else(|| Error::Unusable(format!("schema: {line}")))?;
-            parse_line(table, line).ok_or_else(|| Error::Unusable(format!("schema of {}: {line}", table.name)))?;
+            parse_line(table, line)
+                .ok_or_else(|| Error::Unusable(format!("schema of {}: {line}", table.name)))?;
         }
     }
     Ok(tables)
@@ -324,7 +326,9 @@ fn column_ddl(column: &Column<'_>, dialect: Dialect) -> String {
     let mut out = format!("\"{}\" ", column.name);
     match (column.auto, dialect) {
         (true, Dialect::Sqlite) => out.push_str("INTEGER PRIMARY KEY AUTOINCREMENT"),
-        (true, Dialect::Postgres) => out.push_str(if column.kind == "bigint" { "BIGSERIAL" } else { "SERIAL" }),
+        (true, Dialect::Postgres) => {
+            out.push_str(if column.kind == "bigint" { "BIGSERIAL" } else { "SERIAL" })
+        }
         _ => out.push_str(&type_name(column.kind, dialect)),
     }
     if column.not_null && !(column.auto && dialect == Dialect::Sqlite) {
