@@ -1,0 +1,113 @@
+//! Jobs: durable runs of operations, with progress and cancel. Ours alone; Cinder has none.
+
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+
+use crate::connection::segment;
+use crate::{Client, Extra, Result};
+
+/// A durable run of an operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    pub id: String,
+    /// The operation's name: `volume.create`.
+    pub operation: String,
+    pub resource: JobResource,
+    /// `queued`, `running`, `undoing`, `done`, `failed`, `cancelled`.
+    pub state: String,
+    /// The step that runs or failed.
+    #[serde(default)]
+    pub step: Option<String>,
+    #[serde(default)]
+    pub progress: JobProgress,
+    #[serde(default)]
+    pub error: Option<String>,
+    #[serde(default)]
+    pub created_at: Option<String>,
+    #[serde(default)]
+    pub started_at: Option<String>,
+    #[serde(default)]
+    pub finished_at: Option<String>,
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What a job works on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobResource {
+    pub kind: String,
+    pub id: String,
+}
+
+/// How far a job has come, in bytes; a total of 0 means that it is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobProgress {
+    #[serde(default)]
+    pub done: u64,
+    #[serde(default)]
+    pub total: u64,
+}
+
+impl Job {
+    /// Whether it has not ended.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self.state.as_str(), "queued" | "running" | "undoing")
+    }
+}
+
+impl JobProgress {
+    /// In hundredths; `None` when the total is not known.
+    pub fn percent(self) -> Option<u64> {
+        (self.total > 0)
+            .then(|| (u128::from(self.done.min(self.total)) * 100 / u128::from(self.total)) as u64)
+    }
+}
+
+impl Client {
+    /// The jobs that the service remembers.
+    ///
+    /// # Errors
+    /// As any request; 404 when the service has no jobs (Cinder).
+    pub async fn jobs(&self) -> Result<Vec<Job>> {
+        self.own(Method::GET, "jobs").member("jobs").await
+    }
+
+    /// The jobs that worked or work on a resource.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn jobs_of(&self, resource: &str) -> Result<Vec<Job>> {
+        let jobs: Vec<Job> =
+            self.own(Method::GET, "jobs").query("resource_id", resource).member("jobs").await?;
+        Ok(jobs.into_iter().filter(|job| job.resource.id == resource).collect())
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// As any request; 404 when there is none.
+    pub async fn job(&self, id: &str) -> Result<Job> {
+        self.own(Method::GET, &format!("jobs/{}", segment(id))).member("job").await
+    }
+
+    /// Asks a job to stop; what it did so far is undone.
+    ///
+    /// # Errors
+    /// As any request; 409 when it has ended.
+    pub async fn cancel_job(&self, id: &str) -> Result<()> {
+        self.own(Method::POST, &format!("jobs/{}/cancel", segment(id))).done().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_has_no_percentage_without_a_total_and_never_exceeds_it() {
+        assert_eq!(JobProgress { done: 5, total: 0 }.percent(), None);
+        assert_eq!(JobProgress { done: 1, total: 3 }.percent(), Some(33));
+        assert_eq!(JobProgress { done: 9, total: 3 }.percent(), Some(100));
+        assert_eq!(JobProgress { done: u64::MAX, total: u64::MAX }.percent(), Some(100));
+    }
+}
