@@ -5,6 +5,7 @@
 
 pub mod context;
 pub mod error;
+pub mod policy;
 pub mod request;
 
 pub use context::Context;
