@@ -12,7 +12,9 @@ pub struct Job {
     pub id: String,
     /// The operation's name: `volume.create`.
     pub operation: String,
-    pub resource: JobResource,
+    /// What it works on: `volume`, `snapshot`, `attachment`, `backup`.
+    pub resource_type: String,
+    pub resource_id: String,
     /// `queued`, `running`, `undoing`, `done`, `failed`, `cancelled`.
     pub state: String,
     /// The step that runs or failed.
@@ -30,13 +32,6 @@ pub struct Job {
     pub finished_at: Option<String>,
     #[serde(flatten)]
     pub extra: Extra,
-}
-
-/// What a job works on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobResource {
-    pub kind: String,
-    pub id: String,
 }
 
 /// How far a job has come, in bytes; a total of 0 means that it is not known.
@@ -79,7 +74,7 @@ impl Client {
     pub async fn jobs_of(&self, resource: &str) -> Result<Vec<Job>> {
         let jobs: Vec<Job> =
             self.own(Method::GET, "jobs").query("resource_id", resource).member("jobs").await?;
-        Ok(jobs.into_iter().filter(|job| job.resource.id == resource).collect())
+        Ok(jobs.into_iter().filter(|job| job.resource_id == resource).collect())
     }
 
     /// One job.

@@ -206,7 +206,7 @@ async fn waiting_tells_progress_and_ends_with_the_status() {
     let (_, client) = Fake::start(Auth::None, move |seen| match &seen.line {
         line if line.contains("/jobs") => answer(
             200,
-            &json!({"jobs": [{"id": "j", "operation": "volume.create", "resource": {"kind": "volume", "id": ID},
+            &json!({"jobs": [{"id": "j", "operation": "volume.create", "resource_type": "volume", "resource_id": ID,
                 "state": "running", "progress": {"done": 5, "total": 10}}]}),
         ),
         line if line.contains("/messages") => answer(

@@ -163,18 +163,11 @@ fn microversions(
     }
 }
 
-/// Whether a `3.` with one or two digits stands in it that is not part of a longer number.
+/// Whether the text is a `3.N`, or asks for one as the header does: `volume 3.N`.
 fn spells_microversion(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let is_part = |at: Option<&u8>| at.is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.');
-    for (at, _) in text.match_indices("3.") {
-        let digits = bytes[at + 2..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let before = at.checked_sub(1).and_then(|before| bytes.get(before));
-        if (1..=2).contains(&digits) && !is_part(before) && !is_part(bytes.get(at + 2 + digits)) {
-            return true;
-        }
-    }
-    false
+    let number = text.rsplit_once("volume ").map_or(text, |(_, number)| number);
+    let minor = number.trim().strip_prefix("3.").unwrap_or_default();
+    (1..=2).contains(&minor.len()) && minor.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// `v(3, 42)`, `Version::new(3, 42)`.
@@ -319,7 +312,10 @@ mod tests {
         assert_eq!(count(PATH, r#"if version >= v(3, 42) || header == "volume 3.5" {}"#), 2);
         assert_eq!(count("crates/wire/src/microversion.rs", r#"v(3, 42); "3.42";"#), 0);
         assert_eq!(
-            count(PATH, r#"let a = ["127.0.3.1", "13.2", "1.3.2", "3.141"]; f(3, 4); // since 3.42"#),
+            count(
+                PATH,
+                r#"let a = ["127.0.3.1", "13.2", "v3.0", "rpc '3.19'", "3.141"]; f(3, 4); // since 3.42"#
+            ),
             0
         );
         assert_eq!(count(PATH, "#[cfg(test)]\nmod tests { fn a() { v(3, 42); } }"), 0);

@@ -71,7 +71,7 @@ impl Session {
         let start = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut job = self.client.job(id).await?;
-        let bar = Bar::new(format!("{} of {} {}", job.operation, job.resource.kind, job.resource.id));
+        let bar = Bar::new(format!("{} of {} {}", job.operation, job.resource_type, job.resource_id));
         while job.is_under_way() {
             if start.elapsed() > limit {
                 bar.end();
@@ -97,7 +97,7 @@ impl Session {
             vec![
                 job.id.clone(),
                 job.operation.clone(),
-                format!("{} {}", job.resource.kind, job.resource.id),
+                format!("{} {}", job.resource_type, job.resource_id),
                 job.state.clone(),
                 or_dash(job.step.as_deref()),
                 progress(job),
@@ -110,7 +110,7 @@ impl Session {
         let fields = [
             ("id", job.id.clone()),
             ("operation", job.operation.clone()),
-            ("resource", format!("{} {}", job.resource.kind, job.resource.id)),
+            ("resource", format!("{} {}", job.resource_type, job.resource_id)),
             ("state", job.state.clone()),
             ("step", or_dash(job.step.as_deref())),
             ("progress", progress(job)),
