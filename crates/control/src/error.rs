@@ -122,3 +122,28 @@ fn missing(what: Resource, id: &str) -> String {
         Resource::Job => format!("Job {id} could not be found."),
     }
 }
+
+impl From<db::Error> for Error {
+    fn from(error: db::Error) -> Self {
+        match error {
+            db::Error::BadSortKey(_) => Self::InvalidInput("Invalid sort key".into()),
+            other => Self::Internal(Box::new(other)),
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+impl Error {
+    /// An unknown marker of a list is an unknown item of that kind.
+    pub fn of_list(error: db::Error, what: Resource) -> Self {
+        match error {
+            db::Error::BadMarker(id) => Self::NotFound(what, id),
+            other => other.into(),
+        }
+    }
+}

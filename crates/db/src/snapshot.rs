@@ -268,3 +268,15 @@ fn read(row: &Row) -> Result<Snapshot> {
         metadata: BTreeMap::new(),
     })
 }
+
+/// Holds a snapshot in one of these statuses until the transaction ends; whether it is in one.
+///
+/// # Errors
+/// The database is away.
+pub async fn hold(tx: &mut Tx, id: SnapshotId, statuses: &[SnapshotStatus]) -> Result<bool> {
+    let text = format!(
+        "UPDATE snapshots SET updated_at = updated_at WHERE id = ? AND deleted = FALSE AND status IN ({})",
+        marks(statuses.len())
+    );
+    Ok(tx.exec(sql(text).bind(id).bind_all(statuses.iter().copied())).await? > 0)
+}

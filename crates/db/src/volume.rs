@@ -465,3 +465,15 @@ fn read(row: &Row) -> Result<Volume> {
         attachments: Vec::new(),
     })
 }
+
+/// Holds a volume in one of these statuses until the transaction ends; whether it is in one.
+///
+/// # Errors
+/// The database is away.
+pub async fn hold(tx: &mut Tx, id: VolumeId, statuses: &[VolumeStatus]) -> Result<bool> {
+    let text = format!(
+        "UPDATE volumes SET updated_at = updated_at WHERE id = ? AND deleted = FALSE AND status IN ({})",
+        marks(statuses.len())
+    );
+    Ok(tx.exec(sql(text).bind(id).bind_all(statuses.iter().copied())).await? > 0)
+}

@@ -1,0 +1,149 @@
+//! The service as its use cases see it: database, bus, policy, settings. One per process; cloning shares it.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use db::{Db, Tx};
+use model::job::{Job, JobState};
+use model::{JobId, PoolRef, VolumeId};
+use tokio::time::Instant;
+
+use crate::bus::Bus;
+use crate::engine::{At, Failure};
+use crate::error::{Error, Result};
+use crate::policy::Policy;
+use crate::seal::Sealer;
+use crate::settings::Settings;
+
+/// The topic of the scheduler.
+pub const SCHEDULER: &str = "cinder-scheduler";
+
+/// What every use case works with.
+#[derive(Debug)]
+pub struct Parts {
+    pub db: Db,
+    pub bus: Arc<dyn Bus>,
+    pub policy: Policy,
+    pub settings: Settings,
+    pub scheduler: crate::scheduler::Options,
+    pub sealer: Sealer,
+}
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Cloud(Arc<Parts>);
+
+impl Deref for Cloud {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl Cloud {
+    /// Puts it together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Commits, then rings what the transaction wants rung (I1: never before).
+    ///
+    /// # Errors
+    /// The database is away or another transaction won.
+    pub async fn commit(&self, tx: Tx) -> db::Result<()> {
+        for topic in tx.commit().await? {
+            self.bus.ring(&topic);
+        }
+        Ok(())
+    }
+
+    /// The topic of the volume service that runs a backend.
+    pub fn volume_queue(service_host: &str) -> String {
+        format!("cinder-volume.{service_host}")
+    }
+
+    /// The topic of a node's target.
+    pub fn target_queue(node: &str) -> String {
+        format!("cinder-target.{node}")
+    }
+
+    /// The topic of a backup service.
+    pub fn backup_queue(host: &str) -> String {
+        format!("cinder-backup.{host}")
+    }
+
+    /// The queue of a job's step.
+    ///
+    /// # Errors
+    /// The job's volume or backup has no place (yet, or any more).
+    pub async fn queue_of(&self, at: At, job: &Job) -> std::result::Result<String, Failure> {
+        match at {
+            At::Scheduler => Ok(SCHEDULER.into()),
+            At::Backup => {
+                let host = job.request["backup_host"].as_str().unwrap_or(&self.settings.host);
+                Ok(Self::backup_queue(host))
+            }
+            At::Volume => Ok(Self::volume_queue(&self.place_of(job).await?.service_host())),
+            At::Target => Ok(Self::target_queue(&self.place_of(job).await?.host)),
+            At::Owner => {
+                let place = self.place_of(job).await?;
+                let exported = match volume_of(job) {
+                    Some(id) => !db::export::of_volume(&mut self.db.read(), id).await?.is_empty(),
+                    None => false,
+                };
+                Ok(if exported {
+                    Self::target_queue(&place.host)
+                } else {
+                    Self::volume_queue(&place.service_host())
+                })
+            }
+        }
+    }
+
+    async fn place_of(&self, job: &Job) -> std::result::Result<PoolRef, Failure> {
+        let id = volume_of(job).ok_or_else(|| Failure::permanent("the job names no volume"))?;
+        let volume = db::volume::get(&mut self.db.read(), id).await?;
+        volume
+            .and_then(|volume| volume.host)
+            .ok_or_else(|| Failure::permanent(format!("volume {id} is on no backend")))
+    }
+
+    /// Waits until a job has ended.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with the job's reason when it failed; [`Error::Unavailable`] when patience ran out (the job goes on).
+    pub async fn wait(&self, id: JobId, patience: Duration) -> Result<Job> {
+        let deadline = Instant::now() + patience;
+        let topic = db::job::done_topic(id);
+        let mut bell = self.bus.listen();
+        loop {
+            let job = db::job::get(&mut self.db.read(), id).await?;
+            match job {
+                Some(job) if job.state == JobState::Done => return Ok(job),
+                Some(job) if matches!(job.state, JobState::Failed | JobState::Cancelled) => {
+                    return Err(Error::Failed(job.error.unwrap_or_else(|| "the operation failed".into())));
+                }
+                Some(_) => {}
+                None => return Err(Error::Failed(format!("job {id} is gone"))),
+            }
+            tokio::select! {
+                () = bell.heard(|rung| rung == topic) => {}
+                // Rings of other processes may not reach us.
+                () = tokio::time::sleep(Duration::from_millis(250)) => {}
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(Error::Unavailable(format!("the operation is taking long; job {id} goes on")));
+                }
+            }
+        }
+    }
+}
+
+/// The volume a job works on.
+pub(crate) fn volume_of(job: &Job) -> Option<VolumeId> {
+    if job.resource.kind == "volume" {
+        return job.resource.id.parse().ok();
+    }
+    job.request["volume_id"].as_str()?.parse().ok()
+}

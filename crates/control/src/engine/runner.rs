@@ -1,0 +1,363 @@
+//! The runner: claims jobs of a process's queues and carries each through its steps.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use db::job::{Claimed, Next, Renewed};
+use model::JobId;
+use model::job::{Claim, Job, JobState};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Act, Failure, FailureKind, Operation, Step, Work, fault};
+use crate::cloud::Cloud;
+use crate::node::Node;
+use crate::operations;
+
+/// What a runner is told.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// The queues whose jobs this process runs.
+    pub queues: Vec<String>,
+    /// Who claims: unique among running processes, the same after a restart of this one.
+    pub owner: String,
+    pub lease: Duration,
+    /// Jobs at the same time.
+    pub slots: usize,
+    /// How often to look without having been rung.
+    pub sweep: Duration,
+}
+
+/// Times a job is tried again after failures that may pass, before it counts as failed.
+const ATTEMPTS: i32 = 30;
+
+/// Carries jobs.
+#[derive(Debug)]
+pub struct Runner {
+    cloud: Cloud,
+    node: Arc<Node>,
+    config: RunnerConfig,
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl Runner {
+    /// A runner that is not running yet.
+    pub fn new(cloud: Cloud, node: Arc<Node>, config: RunnerConfig) -> Self {
+        let slots = Arc::new(Semaphore::new(config.slots));
+        Self { cloud, node, config, slots, tasks: TaskTracker::new() }
+    }
+
+    /// Runs until told to stop, then until the jobs under way have come to the end of their step.
+    pub async fn run(self, stop: CancellationToken) {
+        let this = Arc::new(self);
+        // What this process had claimed before it was restarted is its own to take up at once.
+        if let Err(error) = db::job::release_owned(&this.cloud.db, &this.config.owner).await {
+            tracing::error!(%error, "taking up earlier work");
+        }
+        let mut bell = this.cloud.bus.listen();
+        loop {
+            if let Err(error) = this.clone().claim_some(&stop).await {
+                tracing::error!(%error, "looking for work");
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = bell.heard(|topic| this.config.queues.iter().any(|queue| queue == topic)) => {}
+                () = tokio::time::sleep(this.config.sweep) => {}
+            }
+        }
+        this.tasks.close();
+        this.tasks.wait().await;
+    }
+
+    async fn claim_some(self: Arc<Self>, stop: &CancellationToken) -> db::Result<()> {
+        let free = self.slots.available_permits() as u32;
+        if free == 0 || stop.is_cancelled() {
+            return Ok(());
+        }
+        for id in db::job::claimable(&self.cloud.db, &self.config.queues, free).await? {
+            let Ok(permit) = self.slots.clone().try_acquire_owned() else { break };
+            let asked = Instant::now();
+            let lease_us = self.config.lease.as_micros() as i64;
+            match db::job::claim(&self.cloud.db, id, &self.config.owner, lease_us).await {
+                Ok(Claimed::Yes(job)) => {
+                    let claim = Claim::new(id, job.epoch, self.config.lease);
+                    claim.renew(asked, self.config.lease);
+                    let (this, stop) = (self.clone(), stop.clone());
+                    self.tasks.spawn(async move {
+                        this.carry(*job, claim, stop).await;
+                        drop(permit);
+                        // A slot is free: there may be more.
+                        this.cloud.bus.ring(&this.config.queues[0]);
+                    });
+                }
+                Ok(Claimed::Waits { lock }) => tracing::debug!(job.id = %id, lock, "waits for a lock"),
+                Ok(Claimed::No) => {}
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry(&self, job: Job, claim: Claim, stop: CancellationToken) {
+        let id = job.id;
+        let renewing = self.renew(&claim);
+        let working = self.work(job, &claim, &stop);
+        tokio::select! {
+            () = renewing => tracing::warn!(job.id = %id, "the claim was lost; another may carry the job on"),
+            () = working => {}
+        }
+    }
+
+    /// Renews the lease until it is lost.
+    async fn renew(&self, claim: &Claim) {
+        let pause = self.config.lease / 4;
+        let lease_us = self.config.lease.as_micros() as i64;
+        let mut reported = (0, 0);
+        loop {
+            // Progress is written at most once a second, the lease every quarter of it.
+            let mut waited = Duration::ZERO;
+            while waited < pause {
+                let nap = Duration::from_secs(1).min(pause);
+                tokio::time::sleep(nap).await;
+                waited += nap;
+                if claim.progress() != reported {
+                    break;
+                }
+            }
+            if claim.left().is_zero() {
+                return;
+            }
+            let asked = Instant::now();
+            reported = claim.progress();
+            match db::job::renew(&self.cloud.db, claim.job, claim.epoch, lease_us, reported).await {
+                Ok(Renewed::Yes { cancel_requested }) => {
+                    claim.renew(asked, self.config.lease);
+                    if cancel_requested {
+                        claim.cancel();
+                    }
+                }
+                Ok(Renewed::Lost) => {
+                    claim.lose();
+                    return;
+                }
+                Err(error) => tracing::warn!(job.id = %claim.job, %error, "renewing a lease"),
+            }
+        }
+    }
+
+    async fn work(&self, job: Job, claim: &Claim, stop: &CancellationToken) {
+        let span = tracing::info_span!("job", job.id = %job.id, operation = %job.operation, epoch = job.epoch,
+            resource = %job.resource.id, request_id = job.request_id.as_deref().unwrap_or(""));
+        let _entered = tracing::Instrument::instrument(async {}, span.clone());
+        let Some(operation) = operations::find(&job.operation) else {
+            tracing::error!(parent: &span, "no such operation in this version");
+            return;
+        };
+        let mut run = Run { runner: self, operation, job, claim };
+        let result = tracing::Instrument::instrument(run.to_end(stop), span.clone()).await;
+        if let Err(failure) = result {
+            tracing::warn!(parent: &span, error = failure.message, "stopped: the job stays for its next claim");
+        }
+    }
+}
+
+/// One claim's run of one job.
+struct Run<'r> {
+    runner: &'r Runner,
+    operation: &'static Operation,
+    job: Job,
+    claim: &'r Claim,
+}
+
+impl Run<'_> {
+    fn work(&self) -> Work {
+        Work {
+            cloud: self.runner.cloud.clone(),
+            node: self.runner.node.clone(),
+            job: Arc::new(self.job.clone()),
+            claim: self.claim.clone(),
+        }
+    }
+
+    /// Runs until the job ends, moves to another queue, or the claim is lost (`Err`).
+    async fn to_end(&mut self, stop: &CancellationToken) -> Result<(), Failure> {
+        if self.job.state == JobState::Undoing {
+            let failure = Failure::permanent(self.job.error.clone().unwrap_or_default());
+            return self.undo(failure).await;
+        }
+        while let Some(step) = self.operation.steps.get(self.job.steps_done as usize) {
+            if self.hand_over(step).await? {
+                return Ok(());
+            }
+            fault::point(self.operation.name, step.name, "before");
+            match self.step(step).await {
+                Ok(()) => {}
+                Err(failure) => return self.failed(failure).await,
+            }
+            fault::point(self.operation.name, step.name, "recorded");
+            if stop.is_cancelled() && (self.job.steps_done as usize) < self.operation.steps.len() {
+                // Draining: the next step belongs to the next claim.
+                return self.leave(Next::Later { delay_us: 0, error: "the service was stopped".into() }).await;
+            }
+        }
+        match self.finish().await {
+            Ok(()) => Ok(()),
+            Err(failure) => self.failed(failure).await,
+        }
+    }
+
+    async fn hand_over(&mut self, step: &Step) -> Result<bool, Failure> {
+        let queue = self.runner.cloud.queue_of(step.at, &self.job).await?;
+        if self.runner.config.queues.contains(&queue) {
+            return Ok(false);
+        }
+        self.leave(Next::Queue(queue)).await?;
+        Ok(true)
+    }
+
+    async fn leave(&mut self, next: Next) -> Result<(), Failure> {
+        let mut tx = self.runner.cloud.db.begin().await?;
+        db::job::advance(&mut tx, &self.job, next).await?;
+        self.runner.cloud.commit(tx).await?;
+        Ok(())
+    }
+
+    /// Runs a step and records it as complete.
+    async fn step(&mut self, step: &Step) -> Result<(), Failure> {
+        self.claim.check()?;
+        if fault::fails(self.operation.name, step.name) {
+            return Err(Failure::permanent("this step was told to fail"));
+        }
+        let work = self.work();
+        let started = Instant::now();
+        let cloud = &self.runner.cloud;
+        let lease_us = self.runner.config.lease.as_micros() as i64;
+        let (mut tx, output) = match step.act {
+            Act::Do(act) => {
+                let output = act(&work).await?;
+                fault::point(self.operation.name, step.name, "after");
+                (cloud.db.begin().await?, output)
+            }
+            Act::Record(act) => {
+                let mut tx = cloud.db.begin().await?;
+                let output = act(&work, &mut tx).await?;
+                fault::point(self.operation.name, step.name, "after");
+                (tx, output)
+            }
+        };
+        drop(work);
+        self.claim.check()?;
+        let mut job = self.job.clone();
+        job.steps_done += 1;
+        if let Some(data) = job.data.as_object_mut() {
+            data.insert(step.name.to_owned(), output);
+        }
+        let asked = Instant::now();
+        db::job::advance(&mut tx, &job, Next::Stay { lease_us }).await?;
+        cloud.commit(tx).await?;
+        self.claim.renew(asked, self.runner.config.lease);
+        self.job = job;
+        tracing::debug!(step = step.name, ms = started.elapsed().as_millis() as u64, "step complete");
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), Failure> {
+        fault::point(self.operation.name, "finish", "before");
+        let work = self.work();
+        let mut tx = self.runner.cloud.db.begin().await?;
+        (self.operation.finish)(&work, &mut tx).await?;
+        db::job::finish(&mut tx, &self.job, JobState::Done, None).await?;
+        self.claim.check()?;
+        self.runner.cloud.commit(tx).await?;
+        fault::point(self.operation.name, "finish", "after");
+        tracing::info!("done");
+        Ok(())
+    }
+
+    async fn failed(&mut self, failure: Failure) -> Result<(), Failure> {
+        match failure.kind {
+            FailureKind::Lost => Err(failure),
+            FailureKind::Again if self.job.attempts < ATTEMPTS => {
+                let delay = Duration::from_millis(100 << self.job.attempts.min(7));
+                tracing::info!(error = failure.message, ?delay, "will be tried again");
+                self.leave(Next::Later { delay_us: delay.as_micros() as i64, error: failure.message }).await
+            }
+            _ => {
+                tracing::error!(error = failure.message, "failed");
+                self.turn_round(&failure).await?;
+                self.undo(failure).await
+            }
+        }
+    }
+
+    async fn turn_round(&mut self, failure: &Failure) -> Result<(), Failure> {
+        let mut tx = self.runner.cloud.db.begin().await?;
+        let mut job = self.job.clone();
+        // The step that failed may have begun: it is undone too.
+        job.steps_done = (job.steps_done + 1).min(self.operation.steps.len() as i32);
+        if let Some(data) = job.data.as_object_mut() {
+            data.insert("failure".into(), serde_json::json!({
+                "cancelled": failure.kind == FailureKind::Cancelled, "detail": failure.detail.id(),
+            }));
+        }
+        db::job::begin_undo(&mut tx, &job, &failure.message).await?;
+        job.state = JobState::Undoing;
+        let lease_us = self.runner.config.lease.as_micros() as i64;
+        db::job::advance(&mut tx, &job, Next::Stay { lease_us }).await?;
+        self.runner.cloud.commit(tx).await?;
+        job.error = Some(failure.message.clone());
+        self.job = job;
+        Ok(())
+    }
+
+    /// Takes back the steps in reverse, then ends the job as failed.
+    async fn undo(&mut self, failure: Failure) -> Result<(), Failure> {
+        while self.job.steps_done > 0 {
+            let step = &self.operation.steps[self.job.steps_done as usize - 1];
+            if let Some(undo) = step.undo {
+                if self.hand_over(step).await? {
+                    return Ok(());
+                }
+                fault::point(self.operation.name, step.name, "undo");
+                if let Err(error) = undo(&self.work()).await {
+                    if error.kind == FailureKind::Lost {
+                        return Err(error);
+                    }
+                    if self.job.attempts < ATTEMPTS {
+                        let delay_us = 500_000 << self.job.attempts.min(6);
+                        return self.leave(Next::Later { delay_us, error: failure.message }).await;
+                    }
+                    tracing::error!(step = step.name, error = error.message, "could not be undone; the reconciler has it");
+                }
+            }
+            self.job.steps_done -= 1;
+            let lease_us = self.runner.config.lease.as_micros() as i64;
+            self.leave(Next::Stay { lease_us }).await?;
+        }
+        self.fail(failure).await
+    }
+
+    async fn fail(&mut self, mut failure: Failure) -> Result<(), Failure> {
+        let known = &self.job.data["failure"];
+        let cancelled = known["cancelled"].as_bool().unwrap_or(false);
+        if let Some(detail) = known["detail"].as_str() {
+            failure.detail = crate::message::Detail::named(detail);
+        }
+        failure.kind = if cancelled { FailureKind::Cancelled } else { FailureKind::Permanent };
+        let work = self.work();
+        let mut tx = self.runner.cloud.db.begin().await?;
+        (self.operation.fail)(&work, &mut tx, &failure).await?;
+        let state = if cancelled { JobState::Cancelled } else { JobState::Failed };
+        db::job::finish(&mut tx, &self.job, state, Some(&failure.message)).await?;
+        self.claim.check().or_else(|stop| match stop {
+            model::job::Stop::Cancelled => Ok(()),
+            lost @ model::job::Stop::LeaseLost => Err(lost),
+        })?;
+        self.runner.cloud.commit(tx).await?;
+        Ok(())
+    }
+}
+
