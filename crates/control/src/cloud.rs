@@ -26,7 +26,6 @@ pub struct Parts {
     pub bus: Arc<dyn Bus>,
     pub policy: Policy,
     pub settings: Settings,
-    pub scheduler: crate::scheduler::Options,
     pub sealer: Sealer,
 }
 

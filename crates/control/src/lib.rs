@@ -3,10 +3,25 @@
 //! Nothing here knows HTTP, JSON shapes or SQL. The front half of an operation (check, begin) runs in the API's process;
 //! its steps run wherever the job's queue leads.
 
+pub mod bus;
+pub mod cloud;
 pub mod context;
+pub mod engine;
 pub mod error;
+pub mod message;
+pub mod node;
+pub mod operations;
+mod placing;
 pub mod policy;
+mod quota;
 pub mod request;
+pub mod seal;
+pub mod service;
+pub mod settings;
+pub mod snapshot;
+pub mod volume;
+pub mod volume_type;
 
+pub use cloud::{Cloud, Parts};
 pub use context::Context;
 pub use error::{Error, Result};

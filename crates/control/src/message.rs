@@ -98,7 +98,11 @@ pub fn text(action: Option<&str>, detail: Option<&str>) -> String {
     };
     let actions: Vec<_> = ACTIONS.iter().map(|(_, id, text)| (*id, *text)).collect();
     let details: Vec<_> = DETAILS.iter().map(|(_, id, text)| (*id, *text)).collect();
-    format!("{}:{}", find(&actions, action, "unknown action"), find(&details, detail, "An unknown error occurred."))
+    format!(
+        "{}:{}",
+        find(&actions, action, "unknown action"),
+        find(&details, detail, "An unknown error occurred.")
+    )
 }
 
 /// Leaves the message of a failed job, in the transaction that ends it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use drivers::SharedDriver;
-use model::PoolRef;
+use model::{PoolRef, ServiceId};
 
 use crate::engine::Failure;
 
@@ -14,6 +14,8 @@ pub struct Node {
     pub host: String,
     /// Drivers by `host@backend`.
     pub backends: BTreeMap<String, SharedDriver>,
+    /// The rows in `services` of those backends.
+    pub services: BTreeMap<String, ServiceId>,
 }
 
 impl Node {

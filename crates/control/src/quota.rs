@@ -40,7 +40,10 @@ impl Cloud {
 
 /// What a volume of a type uses; `sign` is 1 to take, -1 to give back.
 pub fn of_volume(size: GiB, type_name: Option<&str>, sign: i64) -> Vec<Usage> {
-    twins("volumes", sign, type_name).into_iter().chain(gigabytes(i64::from(size.0) * sign, type_name)).collect()
+    twins("volumes", sign, type_name)
+        .into_iter()
+        .chain(gigabytes(i64::from(size.0) * sign, type_name))
+        .collect()
 }
 
 /// What `gb` more (or less) of a volume of a type use.
@@ -82,7 +85,12 @@ pub async fn take(tx: &mut Tx, project: &str, usage: &[Usage], limits: &BTreeMap
 ///
 /// # Errors
 /// [`Error::OverQuota`], or the database is away.
-pub async fn reserve(tx: &mut Tx, project: &str, usage: &[Usage], limits: &BTreeMap<String, i64>) -> Result<()> {
+pub async fn reserve(
+    tx: &mut Tx,
+    project: &str,
+    usage: &[Usage],
+    limits: &BTreeMap<String, i64>,
+) -> Result<()> {
     db::quota::reserve(tx, project, usage, limits).await?.map_err(refused)
 }
 

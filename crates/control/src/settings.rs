@@ -82,7 +82,9 @@ impl Settings {
             default_zone: section.get::<String>("default_availability_zone")?.filter(|zone| !zone.is_empty()),
             zone_fallback: section.get("allow_availability_zone_fallback")?.unwrap_or(false),
             clone_same_zone: section.get("cloned_volume_same_az")?.unwrap_or(true),
-            default_type: section.get("default_volume_type")?.unwrap_or_else(|| model::DEFAULT_TYPE_NAME.into()),
+            default_type: section
+                .get("default_volume_type")?
+                .unwrap_or_else(|| model::DEFAULT_TYPE_NAME.into()),
             service_down,
             report_interval,
             stats_interval: seconds("backend_stats_polling_interval", 3)?,
@@ -91,7 +93,9 @@ impl Settings {
             quotas,
             message_ttl: section.get("message_ttl")?.unwrap_or(2_592_000),
             enable_new_services: section.get("enable_new_services")?.unwrap_or(true),
-            target_prefix: section.get("target_prefix")?.unwrap_or_else(|| "iqn.2010-10.org.openstack:".into()),
+            target_prefix: section
+                .get("target_prefix")?
+                .unwrap_or_else(|| "iqn.2010-10.org.openstack:".into()),
             lease: Duration::from_secs(section.int_in("cinderblock_lease", 2..=3600)?.unwrap_or(15) as u64),
             patience: seconds("rpc_response_timeout", 1)?,
             backup_service: String::from("cinder.backup.drivers.posix.PosixBackupDriver"),

@@ -104,6 +104,7 @@ pub struct Claim {
     pub job: JobId,
     /// This claim's number: what the run creates outside the database carries it in its name.
     pub epoch: i64,
+    heeds_cancel: bool,
     shared: Arc<Shared>,
 }
 
@@ -138,7 +139,7 @@ impl Claim {
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
         };
-        Self { job, epoch, shared: Arc::new(shared) }
+        Self { job, epoch, heeds_cancel: true, shared: Arc::new(shared) }
     }
 
     /// A claim that does not run out: for work that no job carries (a command-line copy, a test).
@@ -155,6 +156,11 @@ impl Claim {
     /// Ends the lease at once: the database says that another has the job.
     pub fn lose(&self) {
         self.shared.deadline_ms.store(0, Ordering::SeqCst);
+    }
+
+    /// The same claim for taking back what was done: a cancelled job still cleans up.
+    pub fn for_undo(&self) -> Self {
+        Self { heeds_cancel: false, ..self.clone() }
     }
 
     /// Asks the work to stop.
@@ -176,7 +182,7 @@ impl Claim {
         if self.left().is_zero() {
             return Err(Stop::LeaseLost);
         }
-        if self.shared.cancelled.load(Ordering::SeqCst) {
+        if self.heeds_cancel && self.shared.cancelled.load(Ordering::SeqCst) {
             return Err(Stop::Cancelled);
         }
         Ok(())

@@ -25,7 +25,8 @@ pub fn kill_points(operation: &Operation) -> Vec<String> {
 /// Dies here, as by `kill -9`, if `CINDERBLOCK_KILL` names this point.
 #[cfg(feature = "faults")]
 pub(super) fn point(operation: &str, step: &str, moment: &str) {
-    if std::env::var("CINDERBLOCK_KILL").is_ok_and(|wanted| wanted == format!("{operation}/{step}/{moment}")) {
+    if std::env::var("CINDERBLOCK_KILL").is_ok_and(|wanted| wanted == format!("{operation}/{step}/{moment}"))
+    {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }

@@ -90,8 +90,9 @@ impl Work {
     /// # Errors
     /// It was written by another version that means something else.
     pub fn request<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_value(self.job.request.clone())
-            .map_err(|error| Failure::permanent(format!("this version cannot read the job's request: {error}")))
+        serde_json::from_value(self.job.request.clone()).map_err(|error| {
+            Failure::permanent(format!("this version cannot read the job's request: {error}"))
+        })
     }
 
     /// What step `name` left behind.
@@ -135,7 +136,11 @@ pub enum FailureKind {
 impl Failure {
     /// Trying again does not help.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Permanent, message: message.into(), detail: crate::message::Detail::Unknown }
+        Self {
+            kind: FailureKind::Permanent,
+            message: message.into(),
+            detail: crate::message::Detail::Unknown,
+        }
     }
 
     /// Trying again may help.

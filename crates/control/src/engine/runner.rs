@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use db::job::{Claimed, Next, Renewed};
-use model::JobId;
 use model::job::{Claim, Job, JobState};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -200,7 +199,9 @@ impl Run<'_> {
             fault::point(self.operation.name, step.name, "recorded");
             if stop.is_cancelled() && (self.job.steps_done as usize) < self.operation.steps.len() {
                 // Draining: the next step belongs to the next claim.
-                return self.leave(Next::Later { delay_us: 0, error: "the service was stopped".into() }).await;
+                return self
+                    .leave(Next::Later { delay_us: 0, error: "the service was stopped".into() })
+                    .await;
             }
         }
         match self.finish().await {
@@ -299,9 +300,12 @@ impl Run<'_> {
         // The step that failed may have begun: it is undone too.
         job.steps_done = (job.steps_done + 1).min(self.operation.steps.len() as i32);
         if let Some(data) = job.data.as_object_mut() {
-            data.insert("failure".into(), serde_json::json!({
-                "cancelled": failure.kind == FailureKind::Cancelled, "detail": failure.detail.id(),
-            }));
+            data.insert(
+                "failure".into(),
+                serde_json::json!({
+                    "cancelled": failure.kind == FailureKind::Cancelled, "detail": failure.detail.id(),
+                }),
+            );
         }
         db::job::begin_undo(&mut tx, &job, &failure.message).await?;
         job.state = JobState::Undoing;
@@ -330,7 +334,11 @@ impl Run<'_> {
                         let delay_us = 500_000 << self.job.attempts.min(6);
                         return self.leave(Next::Later { delay_us, error: failure.message }).await;
                     }
-                    tracing::error!(step = step.name, error = error.message, "could not be undone; the reconciler has it");
+                    tracing::error!(
+                        step = step.name,
+                        error = error.message,
+                        "could not be undone; the reconciler has it"
+                    );
                 }
             }
             self.job.steps_done -= 1;
@@ -360,4 +368,3 @@ impl Run<'_> {
         Ok(())
     }
 }
-

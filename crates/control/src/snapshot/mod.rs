@@ -32,7 +32,8 @@ pub(crate) async fn with_volume(
     let snapshot = db::snapshot::get(from, id).await?;
     let snapshot = snapshot.ok_or_else(|| Failure::permanent(format!("snapshot {id} is gone")))?;
     let volume = db::volume::get(from, snapshot.volume_id).await?;
-    let volume = volume.ok_or_else(|| Failure::permanent(format!("volume {} is gone", snapshot.volume_id)))?;
+    let volume =
+        volume.ok_or_else(|| Failure::permanent(format!("volume {} is gone", snapshot.volume_id)))?;
     Ok((snapshot, volume))
 }
 

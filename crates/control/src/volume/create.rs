@@ -23,7 +23,12 @@ use crate::{placing, quota, snapshot};
 pub const OPERATION: Operation = Operation {
     name: "volume.create",
     steps: &[
-        Step { name: "place", at: At::Scheduler, act: Act::Record(|work, tx| Box::pin(place(work, tx))), undo: None },
+        Step {
+            name: "place",
+            at: At::Scheduler,
+            act: Act::Record(|work, tx| Box::pin(place(work, tx))),
+            undo: None,
+        },
         Step {
             name: "build",
             at: At::Owner,
@@ -65,7 +70,11 @@ impl Cloud {
     }
 
     /// As [`volume_create`](Self::volume_create), with the ids of the volume and its job.
-    pub(crate) async fn volume_begin_create(&self, context: &Context, wanted: NewVolume) -> Result<(VolumeId, JobId)> {
+    pub(crate) async fn volume_begin_create(
+        &self,
+        context: &Context,
+        wanted: NewVolume,
+    ) -> Result<(VolumeId, JobId)> {
         self.policy.require(Action::VolumeCreate, context, &Target::own(context))?;
         let spec = self.resolve(context, &wanted).await?;
         let limits = self.limits(&context.project_id).await?;
@@ -87,11 +96,18 @@ impl Cloud {
             project_id: Some(&context.project_id),
         };
         let name = id.to_string();
-        let change =
-            db::event::Change { kind: "volume", id: &name, from: None, to: Some("creating"), by, detail: None };
+        let change = db::event::Change {
+            kind: "volume",
+            id: &name,
+            from: None,
+            to: Some("creating"),
+            by,
+            detail: None,
+        };
         db::event::append(&mut tx, change).await?;
         if let Some(source) = spec.source.as_ref().filter(|source| !source.image_metadata.is_empty()) {
-            db::volume::replace_metadata(&mut tx, db::volume::Metadata::Image, id, &source.image_metadata).await?;
+            db::volume::replace_metadata(&mut tx, db::volume::Metadata::Image, id, &source.image_metadata)
+                .await?;
         }
         db::job::insert(&mut tx, self.create_job(context, &wanted, &spec, id, job)).await?;
         self.commit(tx).await?;
@@ -152,7 +168,9 @@ impl Cloud {
                 "Invalid image identifier or unable to access requested image.".into(),
             ));
         }
-        if [snapshot.is_some(), source.is_some(), wanted.backup_id.is_some()].iter().filter(|is| **is).count() > 1 {
+        if [snapshot.is_some(), source.is_some(), wanted.backup_id.is_some()].iter().filter(|is| **is).count()
+            > 1
+        {
             return Err(Error::InvalidInput(
                 "May specify only one of snapshot, imageRef, source volume, or backup".into(),
             ));
@@ -179,7 +197,12 @@ impl Cloud {
         Ok(Spec { kind, size, zones, bootable, snapshot, source })
     }
 
-    async fn zones(&self, wanted: &NewVolume, origin: Option<&Volume>, kind: &VolumeType) -> Result<Vec<String>> {
+    async fn zones(
+        &self,
+        wanted: &NewVolume,
+        origin: Option<&Volume>,
+        kind: &VolumeType,
+    ) -> Result<Vec<String>> {
         let origin_zone = origin.and_then(|volume| volume.availability_zone.clone());
         if let (Some(asked), Some(of_source), true) =
             (&wanted.availability_zone, &origin_zone, self.settings.clone_same_zone)
@@ -204,8 +227,11 @@ impl Cloud {
             zone = fallback;
         }
         if let Some(allowed) = kind.extra_specs.get("RESKEY:availability_zones") {
-            let allowed: Vec<String> =
-                allowed.split(',').map(|zone| zone.trim().to_owned()).filter(|zone| !zone.is_empty()).collect();
+            let allowed: Vec<String> = allowed
+                .split(',')
+                .map(|zone| zone.trim().to_owned())
+                .filter(|zone| !zone.is_empty())
+                .collect();
             if wanted.availability_zone.is_none() {
                 return Ok(allowed);
             }
@@ -222,7 +248,9 @@ impl Cloud {
 
 fn check_sources(snapshot: Option<&Snapshot>, source: Option<&Volume>) -> Result<()> {
     if snapshot.is_some_and(|snapshot| snapshot.status != SnapshotStatus::Available) {
-        return Err(Error::InvalidSnapshot("Originating snapshot status must be one of 'available' values".into()));
+        return Err(Error::InvalidSnapshot(
+            "Originating snapshot status must be one of 'available' values".into(),
+        ));
     }
     if source.is_some_and(|source| !CLONEABLE.contains(&source.status)) {
         return Err(Error::InvalidVolume(
@@ -240,7 +268,9 @@ async fn hold_sources(tx: &mut Tx, spec: &Spec) -> Result<()> {
     if let Some(snapshot) = &spec.snapshot
         && !db::snapshot::hold(tx, snapshot.id, &[SnapshotStatus::Available]).await?
     {
-        return Err(Error::InvalidSnapshot("Originating snapshot status must be one of 'available' values".into()));
+        return Err(Error::InvalidSnapshot(
+            "Originating snapshot status must be one of 'available' values".into(),
+        ));
     }
     if let Some(source) = &spec.source
         && !db::volume::hold(tx, source.id, &CLONEABLE).await?
@@ -328,7 +358,9 @@ async fn place(work: &Work, tx: &mut Tx) -> Output {
         (Some(snapshot), _) => {
             let snapshot = db::snapshot::get(tx, snapshot).await?;
             match snapshot {
-                Some(snapshot) => db::volume::get(tx, snapshot.volume_id).await?.and_then(|volume| volume.host),
+                Some(snapshot) => {
+                    db::volume::get(tx, snapshot.volume_id).await?.and_then(|volume| volume.host)
+                }
                 None => return Err(Failure::permanent("the source snapshot is gone")),
             }
         }
@@ -366,7 +398,8 @@ async fn build(work: &Work) -> Output {
         }
         (None, Some(id)) => {
             let row = db::volume::get(&mut read, id).await?;
-            from_volume = super::reference(&row.ok_or_else(|| Failure::permanent("the source volume is gone"))?);
+            from_volume =
+                super::reference(&row.ok_or_else(|| Failure::permanent("the source volume is gone"))?);
             Source::Volume(&from_volume)
         }
         (None, None) => Source::Blank,
@@ -391,8 +424,10 @@ async fn unbuild(work: &Work) -> std::result::Result<(), Failure> {
 
 async fn finish(work: &Work, tx: &mut Tx) -> db::Result<()> {
     let Some(id) = crate::cloud::volume_of(&work.job) else { return Ok(()) };
-    let provider: drivers::Provider = serde_json::from_value(work.output("build").clone()).unwrap_or_default();
-    let service = work.node.service;
+    let provider: drivers::Provider =
+        serde_json::from_value(work.output("build").clone()).unwrap_or_default();
+    let host = db::volume::get(tx, id).await?.and_then(|volume| volume.host);
+    let service = host.and_then(|pool| work.node.services.get(&pool.service_host()).copied());
     db::volume::launched(tx, id, provider.location.as_deref(), provider.id.as_deref(), service).await?;
     db::transition::finish_volume(tx, id, VolumeOp::Create, db::transition::Outcome::Done, work.by()).await
 }

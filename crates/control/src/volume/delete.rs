@@ -63,16 +63,21 @@ impl Cloud {
             return Err(Error::InvalidVolume(REFUSED.into()));
         }
         db::volume::terminated(&mut tx, id).await?;
-        let snapshots = if how.cascade { take_along(&mut tx, context, id, how, by).await? } else { Vec::new() };
+        let snapshots =
+            if how.cascade { take_along(&mut tx, context, id, how, by).await? } else { Vec::new() };
         if volume.host.is_none() {
             // Never placed: there is nothing on any backend.
             gone(&mut tx, &volume, by).await?;
             return Ok(self.commit(tx).await?);
         }
         let mut locks = vec![Lock::exclusive(format!("{id}-delete_volume"))];
-        locks.extend(snapshots.iter().map(|snapshot| Lock::exclusive(format!("{}-delete_snapshot", snapshot.id))));
-        let request = Request { force: how.force, snapshots: snapshots.iter().map(|snapshot| snapshot.id).collect() };
-        let queue = volume.host.as_ref().map(|pool| Self::volume_queue(&pool.service_host())).unwrap_or_default();
+        locks.extend(
+            snapshots.iter().map(|snapshot| Lock::exclusive(format!("{}-delete_snapshot", snapshot.id))),
+        );
+        let request =
+            Request { force: how.force, snapshots: snapshots.iter().map(|snapshot| snapshot.id).collect() };
+        let queue =
+            volume.host.as_ref().map(|pool| Self::volume_queue(&pool.service_host())).unwrap_or_default();
         let new = db::job::NewJob {
             id: job,
             operation: OPERATION.name,
@@ -112,7 +117,8 @@ async fn take_along(
 }
 
 async fn row(work: &Work) -> std::result::Result<Option<Volume>, Failure> {
-    let id = crate::cloud::volume_of(&work.job).ok_or_else(|| Failure::permanent("the job names no volume"))?;
+    let id =
+        crate::cloud::volume_of(&work.job).ok_or_else(|| Failure::permanent("the job names no volume"))?;
     Ok(db::volume::get(&mut work.cloud.db.read(), id).await?)
 }
 

@@ -13,12 +13,12 @@ use crate::request::MetadataWrite;
 
 fn check_writable(volume: &Volume) -> Result<()> {
     match volume.status {
-        VolumeStatus::Maintenance => {
-            Err(Error::InvalidVolume("The volume metadata cannot be updated when the volume is in maintenance status.".into()))
-        }
-        VolumeStatus::Uploading => {
-            Err(Error::InvalidVolume("The volume metadata cannot be updated when the volume is in uploading status.".into()))
-        }
+        VolumeStatus::Maintenance => Err(Error::InvalidVolume(
+            "The volume metadata cannot be updated when the volume is in maintenance status.".into(),
+        )),
+        VolumeStatus::Uploading => Err(Error::InvalidVolume(
+            "The volume metadata cannot be updated when the volume is in uploading status.".into(),
+        )),
         _ => Ok(()),
     }
 }
@@ -50,7 +50,9 @@ impl Cloud {
         check_writable(&self.volume_for(context, id, action).await?)?;
         let mut tx = self.db.begin().await?;
         match how {
-            MetadataWrite::Replace => db::volume::replace_metadata(&mut tx, Metadata::User, id, wanted).await?,
+            MetadataWrite::Replace => {
+                db::volume::replace_metadata(&mut tx, Metadata::User, id, wanted).await?
+            }
             MetadataWrite::Merge => {
                 for (key, value) in wanted {
                     db::volume::put_metadata(&mut tx, Metadata::User, id, key, value).await?;
@@ -65,7 +67,13 @@ impl Cloud {
     ///
     /// # Errors
     /// Not there, forbidden, in a status that forbids it.
-    pub async fn volume_metadata_set(&self, context: &Context, id: VolumeId, key: &str, value: &str) -> Result<()> {
+    pub async fn volume_metadata_set(
+        &self,
+        context: &Context,
+        id: VolumeId,
+        key: &str,
+        value: &str,
+    ) -> Result<()> {
         check_writable(&self.volume_for(context, id, Action::VolumeMetadataUpdate).await?)?;
         let mut tx = self.db.begin().await?;
         db::volume::put_metadata(&mut tx, Metadata::User, id, key, value).await?;

@@ -77,7 +77,9 @@ impl Cloud {
     /// Forbidden, an unknown marker, a bad sort key.
     pub async fn volume_list(&self, context: &Context, query: &ListQuery) -> Result<Listed<Volume>> {
         self.policy.require(Action::VolumeList, context, &Target::own(context))?;
-        db::volume::list(&mut self.db.read(), query).await.map_err(|error| Error::of_list(error, Resource::Volume))
+        db::volume::list(&mut self.db.read(), query)
+            .await
+            .map_err(|error| Error::of_list(error, Resource::Volume))
     }
 
     /// `GET /volumes/summary`; `project` is `None` for all.
@@ -95,7 +97,12 @@ impl Cloud {
     ///
     /// # Errors
     /// Not there, forbidden, under maintenance.
-    pub async fn volume_update(&self, context: &Context, id: VolumeId, wanted: UpdateVolume) -> Result<Volume> {
+    pub async fn volume_update(
+        &self,
+        context: &Context,
+        id: VolumeId,
+        wanted: UpdateVolume,
+    ) -> Result<Volume> {
         let volume = self.volume_for(context, id, Action::VolumeUpdate).await?;
         if volume.status == model::VolumeStatus::Maintenance {
             return Err(Error::InvalidVolume("The volume cannot be updated during maintenance.".into()));
