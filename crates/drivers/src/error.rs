@@ -59,6 +59,24 @@ impl DriverError {
     }
 }
 
+impl From<io::Error> for DriverError {
+    fn from(error: io::Error) -> Self {
+        Self::io("a file of the backend failed", error)
+    }
+}
+
+/// Says what was being done when an I/O error is turned into a driver's.
+pub trait During<T> {
+    /// The result with `context` in its error.
+    fn during(self, context: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> During<T> for io::Result<T> {
+    fn during(self, context: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| DriverError::io(context(), e))
+    }
+}
+
 impl From<model::job::Stop> for DriverError {
     fn from(stop: model::job::Stop) -> Self {
         Self::new(ErrorKind::Stopped(stop), stop.to_string())

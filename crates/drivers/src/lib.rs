@@ -4,7 +4,13 @@
 //! volumes (design.md 8) lives inside the driver: `open` takes the backend's lock and holds it for as long as the
 //! device is open, and work on an open volume goes through the process that has it open.
 
+pub mod blob;
+pub mod device;
 pub mod error;
+pub mod file;
+pub mod qcow2;
+pub mod raw;
+pub mod stack;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -121,12 +127,24 @@ pub struct BackendStats {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// A volume, with its size in bytes.
-    Volume { id: VolumeId, bytes: u64 },
-    Snapshot { id: SnapshotId, volume: Option<VolumeId> },
+    Volume {
+        id: VolumeId,
+        bytes: u64,
+    },
+    Snapshot {
+        id: SnapshotId,
+        volume: Option<VolumeId>,
+    },
     /// Something half-made that carries a job's name and epoch.
-    Intermediate { name: String, job: model::JobId, epoch: i64 },
+    Intermediate {
+        name: String,
+        job: model::JobId,
+        epoch: i64,
+    },
     /// Something we did not make.
-    Foreign { name: String },
+    Foreign {
+        name: String,
+    },
 }
 
 /// A storage backend. After a crash any call may be repeated with the same arguments and must succeed: creating what
@@ -167,7 +185,7 @@ pub trait Driver: Send + Sync + Debug {
     async fn open(&self, what: Openable<'_>, mode: OpenMode) -> Result<Device>;
 
     /// Whether this process has the volume open.
-    fn is_open(&self, volume: VolumeId) -> bool;
+    fn is_open(&self, volume: &VolumeRef) -> bool;
 
     /// How `connector` reaches the volume by the backend's own protocol. Only where `capabilities().transport` is `Own`.
     async fn connection_info(&self, _volume: &VolumeRef, _connector: &Connector) -> Result<ConnectionInfo> {

@@ -1,0 +1,357 @@
+//! A volume's files as one device: what is written goes to the top layer, what is not there is read from below.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use model::block::check_range;
+use model::{Extent, ExtentKind};
+
+use crate::blob::{Blob, SharedBlob, Wait};
+use crate::qcow2::Overlay;
+use crate::qcow2::header::{CLUSTER, L2_ENTRIES};
+use crate::qcow2::table::Kind;
+
+/// One file of a volume.
+#[derive(Debug, Clone)]
+pub enum Layer {
+    /// The bytes as they are; the lowest layer.
+    Raw(SharedBlob),
+    /// What changed over the layer below.
+    Overlay(Arc<Overlay>),
+}
+
+impl Layer {
+    /// Its size in bytes: what it reads beyond that is zeros.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Raw(blob) => blob.len(),
+            Self::Overlay(overlay) => overlay.size(),
+        }
+    }
+
+    /// Its file.
+    pub fn blob(&self) -> &SharedBlob {
+        match self {
+            Self::Raw(blob) => blob,
+            Self::Overlay(overlay) => overlay.blob(),
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        match self {
+            Self::Raw(blob) => blob.sync(),
+            Self::Overlay(overlay) => overlay.flush(),
+        }
+    }
+
+    /// Sets its size, durably.
+    pub fn grow(&self, size: u64) -> io::Result<()> {
+        match self {
+            Self::Raw(blob) if size > blob.len() => {
+                blob.set_len(size)?;
+                blob.sync()
+            }
+            Self::Raw(_) => Ok(()),
+            Self::Overlay(overlay) => overlay.grow(size),
+        }
+    }
+}
+
+/// A chain of layers, top first. Only the top changes, except while it is being merged into the next: then both take every
+/// write, so that at any moment the top alone decides what is read, and dropping it changes nothing once everything is copied.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    layers: Vec<Layer>,
+    mirror: Option<Arc<Mirror>>,
+    /// The lock that makes the layers ours; it goes when the last request that can reach them has gone.
+    _lock: Option<Arc<File>>,
+}
+
+/// Whether the second layer has taken every write since mirroring began.
+#[derive(Debug, Default)]
+pub struct Mirror {
+    broken: AtomicBool,
+}
+
+impl Mirror {
+    /// Whether a write did not reach it: the merge has to be given up.
+    pub fn broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Notes a failure, which must not fail the write: the top layer has it.
+    fn note(&self, result: io::Result<()>) -> io::Result<()> {
+        match result {
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => {
+                tracing::warn!(error = %e, "a write could not be mirrored into the layer below");
+                self.broken.store(true, Ordering::Release);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+impl Stack {
+    /// A stack of these layers, top first; there must be one.
+    pub fn new(layers: Vec<Layer>) -> Self {
+        assert!(!layers.is_empty(), "a stack has a layer");
+        Self { layers, mirror: None, _lock: None }
+    }
+
+    /// The same stack, holding a locked file for as long as it or a copy of it exists.
+    pub fn locked_by(mut self, lock: File) -> Self {
+        self._lock = Some(Arc::new(lock));
+        self
+    }
+
+    /// One raw file.
+    pub fn raw(blob: SharedBlob) -> Self {
+        Self::new(vec![Layer::Raw(blob)])
+    }
+
+    /// The layers, top first.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The size in bytes.
+    pub fn size(&self) -> u64 {
+        self.layers[0].size()
+    }
+
+    /// The smallest unit written without reading first, in bytes.
+    pub fn sector(&self) -> u32 {
+        self.layers[0].blob().sector()
+    }
+
+    /// From now on writes also go to the second layer.
+    pub fn start_mirror(&mut self) -> Arc<Mirror> {
+        let mirror = Arc::new(Mirror::default());
+        self.mirror = Some(Arc::clone(&mirror));
+        mirror
+    }
+
+    /// Writes go to the top alone again.
+    pub fn stop_mirror(&mut self) {
+        self.mirror = None;
+    }
+
+    /// Does `write` to the mirror, if there is one.
+    fn mirrored(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match &self.mirror {
+            Some(mirror) if !mirror.broken() => mirror.note(write()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a layer on top.
+    pub fn push(&mut self, layer: Layer) {
+        self.mirror = None;
+        self.layers.insert(0, layer);
+    }
+
+    /// Takes a layer out, which no longer matters.
+    pub fn remove(&mut self, index: usize) -> Layer {
+        self.mirror = None;
+        self.layers.remove(index)
+    }
+
+    /// Puts another layer in the place of the top.
+    pub fn replace_top(&mut self, layer: Layer) {
+        self.mirror = None;
+        self.layers[0] = layer;
+    }
+
+    /// Fills `buf` from `offset`.
+    pub fn read(&self, offset: u64, buf: &mut [u8], wait: Wait) -> io::Result<()> {
+        check_range(offset, buf.len() as u64, self.size())?;
+        self.read_layer(0, offset, buf, wait)
+    }
+
+    fn read_layer(&self, index: usize, mut offset: u64, mut buf: &mut [u8], wait: Wait) -> io::Result<()> {
+        let Some(layer) = self.layers.get(index) else {
+            buf.fill(0);
+            return Ok(());
+        };
+        let inside = layer.size().saturating_sub(offset).min(buf.len() as u64) as usize;
+        buf[inside..].fill(0);
+        buf = &mut buf[..inside];
+        let overlay = match layer {
+            Layer::Raw(blob) => return blob.read_at(offset, buf, wait),
+            Layer::Overlay(overlay) => overlay,
+        };
+        while !buf.is_empty() {
+            let (kind, run) = overlay.map(offset, buf.len() as u64, wait)?;
+            let (now, rest) = buf.split_at_mut(run as usize);
+            match kind {
+                Kind::Data(host) | Kind::Shared(host) => overlay.blob().read_at(host, now, wait)?,
+                Kind::Zero => now.fill(0),
+                Kind::Absent => self.read_layer(index + 1, offset, now, wait)?,
+            }
+            offset += run;
+            buf = rest;
+        }
+        Ok(())
+    }
+
+    /// Writes all of `data` at `offset`.
+    pub fn write(&self, offset: u64, data: &[u8], wait: Wait) -> io::Result<()> {
+        check_range(offset, data.len() as u64, self.size())?;
+        self.write_layer(0, offset, data, wait)?;
+        self.mirrored(|| self.write_layer(1, offset, data, wait))
+    }
+
+    fn write_layer(&self, index: usize, offset: u64, data: &[u8], wait: Wait) -> io::Result<()> {
+        match &self.layers[index] {
+            Layer::Raw(blob) => blob.write_at(offset, data, wait),
+            Layer::Overlay(overlay) => {
+                let below = |at: u64, buf: &mut [u8]| self.read_layer(index + 1, at, buf, Wait::Full);
+                overlay.write(offset, data, &below, wait)
+            }
+        }
+    }
+
+    /// Makes completed writes durable.
+    pub fn flush(&self) -> io::Result<()> {
+        self.layers[0].flush()
+    }
+
+    /// Makes completed writes to a layer durable.
+    pub fn flush_layer(&self, index: usize) -> io::Result<()> {
+        self.layers[index].flush()
+    }
+
+    /// Makes the stretch read as zeros and gives back what space can be given back.
+    pub fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        check_range(offset, len, self.size())?;
+        self.discard_layer(0, offset, len)?;
+        self.mirrored(|| self.discard_layer(1, offset, len))
+    }
+
+    fn discard_layer(&self, index: usize, offset: u64, len: u64) -> io::Result<()> {
+        match &self.layers[index] {
+            Layer::Raw(blob) => blob.punch(offset, len),
+            Layer::Overlay(overlay) => {
+                let below = |at: u64, buf: &mut [u8]| self.read_layer(index + 1, at, buf, Wait::Full);
+                let zero = |at: u64, len: u64| {
+                    let extent = self.status_layer(index + 1, at, len)?;
+                    Ok((extent.kind != ExtentKind::Data, extent.length))
+                };
+                overlay.discard(offset, len, &below, &zero)
+            }
+        }
+    }
+
+    /// What is at `offset`.
+    pub fn status(&self, offset: u64, len: u64) -> io::Result<Extent> {
+        check_range(offset, len, self.size())?;
+        if len == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the state of nothing"));
+        }
+        self.status_layer(0, offset, len)
+    }
+
+    fn status_layer(&self, index: usize, offset: u64, len: u64) -> io::Result<Extent> {
+        let hole = Extent { length: len, kind: ExtentKind::Hole };
+        let Some(layer) = self.layers.get(index) else { return Ok(hole) };
+        let inside = layer.size().saturating_sub(offset).min(len);
+        if inside == 0 {
+            return Ok(hole);
+        }
+        match layer {
+            Layer::Raw(blob) => {
+                let (data, length) = blob.data_at(offset, inside)?;
+                Ok(Extent { length, kind: if data { ExtentKind::Data } else { ExtentKind::Hole } })
+            }
+            Layer::Overlay(overlay) => {
+                let (kind, run) = overlay.map(offset, inside, Wait::Full)?;
+                match kind {
+                    Kind::Data(_) | Kind::Shared(_) => Ok(Extent { length: run, kind: ExtentKind::Data }),
+                    Kind::Zero => Ok(Extent { length: run, kind: ExtentKind::Zero }),
+                    Kind::Absent => self.status_layer(index + 1, offset, run),
+                }
+            }
+        }
+    }
+
+    /// Copies what layer `index` (an overlay) holds in the clusters from `cluster` on into the layer below it, about `most` clusters at a
+    /// time. Returns where to go on and how many clusters were looked at, or `None` when nothing is left. Until the
+    /// layer is taken out, this changes nothing that can be read.
+    ///
+    /// # Errors
+    /// `StorageFull` and others leave the stack as it reads; the copy can be tried again.
+    pub fn merge_down(&self, index: usize, cluster: u64, most: usize) -> io::Result<Option<(u64, u64)>> {
+        let Layer::Overlay(overlay) = &self.layers[index] else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a raw layer cannot be merged"));
+        };
+        let Some((clusters, next)) = overlay.clusters_from(cluster)? else { return Ok(None) };
+        let mut buf = vec![0u8; CLUSTER as usize];
+        let size = overlay.size();
+        for (done, (cluster, kind)) in clusters.iter().enumerate() {
+            if done == most {
+                return Ok(Some((*cluster, done as u64)));
+            }
+            let offset = cluster * CLUSTER;
+            let len = CLUSTER.min(size.saturating_sub(offset));
+            match kind {
+                Kind::Data(host) | Kind::Shared(host) => {
+                    let buf = &mut buf[..len as usize];
+                    overlay.blob().read_at(*host, buf, Wait::Full)?;
+                    if buf.iter().all(|b| *b == 0) {
+                        self.discard_layer(index + 1, offset, len)?;
+                    } else {
+                        self.write_layer(index + 1, offset, buf, Wait::Full)?;
+                    }
+                }
+                Kind::Zero => self.discard_layer(index + 1, offset, len)?,
+                Kind::Absent => {}
+            }
+        }
+        Ok(Some((next.max(cluster + 1), clusters.len() as u64)))
+    }
+
+    /// How many clusters an overlay of this stack could hold at most.
+    pub fn clusters(&self) -> u64 {
+        self.size().div_ceil(CLUSTER * L2_ENTRIES) * L2_ENTRIES
+    }
+}
+
+/// Copies the part of `from` that is not zeros to the start of `to`, a fresh blob that reads as zeros. `step(bytes)` is called
+/// for every stretch passed and may stop the copy.
+///
+/// # Errors
+/// Whatever reading, writing or `step` answers; `to` is then incomplete.
+pub fn copy_to<E: From<io::Error>>(
+    from: &Stack,
+    to: &dyn Blob,
+    mut step: impl FnMut(u64) -> Result<(), E>,
+) -> Result<(), E> {
+    const CHUNK: u64 = 1 << 20;
+    let size = from.size();
+    let mut buf = vec![0u8; CHUNK as usize];
+    let mut offset = 0;
+    while offset < size {
+        let extent = from.status(offset, size - offset)?;
+        if extent.kind != ExtentKind::Data {
+            offset += extent.length;
+            step(extent.length)?;
+            continue;
+        }
+        let len = extent.length.min(CHUNK - offset % CHUNK);
+        let chunk = &mut buf[..len as usize];
+        from.read(offset, chunk, Wait::Full)?;
+        let mut at = offset;
+        for piece in chunk.chunks(CLUSTER as usize) {
+            if piece.iter().any(|b| *b != 0) {
+                to.write_at(at, piece, Wait::Full)?;
+            }
+            at += piece.len() as u64;
+        }
+        offset += len;
+        step(len)?;
+    }
+    Ok(())
+}
