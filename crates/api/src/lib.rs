@@ -1,1 +1,21 @@
-//! placeholder
+//! The HTTP edge: the route table, authentication, microversions, schemas, faults; handlers that call use cases.
+//!
+//! [`table`] is the whole API as data. [`edge`] is the way of a request; [`fault`] alone knows the HTTP statuses of errors.
+//! Handlers take a checked [`call::Call`] and give an [`answer::Answer`]; they know neither SQL nor versions.
+
+pub mod answer;
+pub mod auth;
+mod call;
+mod catalogue;
+mod edge;
+pub mod fault;
+pub mod list;
+mod literal;
+mod query;
+mod raw;
+pub mod route;
+pub mod schema;
+mod table;
+
+pub use auth::Auth;
+pub use edge::{Edge, Settings, router};

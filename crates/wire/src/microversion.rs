@@ -171,8 +171,7 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(63), says: "the id of a volume's type", effects: &[Lower(Resource::Volume, id_for_missing_type), Field(Resource::Volume, "volume_type_id")] },
     Change { at: v(64), says: "encryption keys in details", effects: &[Field(Resource::Volume, "encryption_key_id"), Field(Resource::Backup, "encryption_key_id")] },
     Change { at: v(65), says: "who consumes quota", effects: &[
-        Field(Resource::Volume, "consumes_quota"), Field(Resource::Snapshot, "consumes_quota"),
-        Query(Resource::Volume, "consumes_quota"), Query(Resource::Snapshot, "consumes_quota")] },
+        Field(Resource::Volume, "consumes_quota"), Field(Resource::Snapshot, "consumes_quota")] },
     Change { at: v(66), says: "snapshots of volumes in use", effects: &[Switch(SnapshotInUse)] },
     Change { at: v(67), says: "paths without a project", effects: &[] },
     Change { at: v(68), says: "volumes get a new image", effects: &[Action("/volumes/{id}/action", "os-reimage")] },

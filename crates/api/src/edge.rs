@@ -1,0 +1,393 @@
+//! The way of a request from the socket to its handler and back: ids, authentication, routing, negotiation, body, schema,
+//! policy. The order of the checks is Cinder's, because clients see which one fails first.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use control::Context;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde_json::Value;
+use tracing::Instrument;
+use wire::link::Links;
+use wire::microversion::{NoVersion, Version, negotiate};
+use wire::version::document;
+
+use crate::answer::{API_VERSION, Answer, REQUEST_ID};
+use crate::auth::{Auth, Verdict};
+use crate::call::Call;
+use crate::fault::Fault;
+use crate::list::ResourceFilters;
+use crate::query::Query;
+use crate::raw;
+use crate::route::{Entry, Found, Gate, OWN, Table, V3};
+use crate::schema::validate;
+
+/// What the edge is told at start.
+pub struct Settings {
+    /// Replaces scheme and host in links, and prefixes their paths.
+    pub public_endpoint: Option<String>,
+    /// `osapi_max_limit`: the longest page.
+    pub max_limit: u32,
+    /// `max_request_body_size`, bytes.
+    pub max_body: usize,
+    /// What users may filter by.
+    pub filters: ResourceFilters,
+    /// While this file exists, the health check says so.
+    pub disable_file: Option<PathBuf>,
+    /// What `/metrics` answers.
+    pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            public_endpoint: None,
+            max_limit: 1000,
+            max_body: 114_688,
+            filters: ResourceFilters::default(),
+            disable_file: None,
+            metrics: None,
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("public_endpoint", &self.public_endpoint)
+            .field("max_limit", &self.max_limit)
+            .field("max_body", &self.max_body)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The HTTP edge of one process.
+#[derive(Debug)]
+pub struct Edge {
+    pub auth: Auth,
+    pub settings: Settings,
+}
+
+/// The edge as a service.
+pub fn router(edge: Arc<Edge>) -> axum::Router {
+    axum::Router::new().fallback(serve).with_state(edge)
+}
+
+/// The version headers of an answer: what was agreed on, or what was asked for in vain.
+enum Spoken {
+    Version(Version),
+    Echo(String),
+    Nothing,
+}
+
+/// What is known of a request once its caller is.
+struct Received {
+    parts: Parts,
+    body: Bytes,
+    context: Context,
+    /// Scheme, host and prefix of links.
+    base: String,
+}
+
+async fn serve(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let request_id = format!("req-{}", uuid::Uuid::new_v4());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let span = tracing::info_span!("request", request.id = %request_id, %method, %path);
+    let started = Instant::now();
+    let mut response = Arc::clone(&edge).answer(request, &request_id).instrument(span.clone()).await;
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    let status = response.status().as_u16();
+    let seconds = started.elapsed().as_secs_f64();
+    metrics::histogram!("cinderblock_api_request_seconds", "method" => method.to_string(), "status" => status.to_string())
+        .record(seconds);
+    span.in_scope(|| tracing::info!(status, duration_ms = seconds * 1e3, "answered"));
+    response
+}
+
+impl Edge {
+    async fn answer(self: Arc<Self>, request: Request, request_id: &str) -> Response {
+        let (parts, body) = request.into_parts();
+        let read = matches!(parts.method, Method::GET | Method::HEAD);
+        match parts.uri.path() {
+            "/" if read => self.versions(&parts, StatusCode::MULTIPLE_CHOICES, Version::MIN, request_id),
+            "/healthcheck" if read => {
+                let disabled = self.settings.disable_file.as_ref().filter(|file| file.exists());
+                raw::health(disabled.map(|_| "DISABLED BY FILE"), &parts.headers)
+            }
+            "/metrics" if read => self.metrics(&parts.headers),
+            path if path == "/v3" || path.starts_with("/v3/") => self.v3(parts, body, request_id).await,
+            path if path.starts_with("/cinderblock/v1/") => self.own(parts, body, request_id).await,
+            _ => raw::not_found(&parts.headers),
+        }
+    }
+
+    fn metrics(&self, request: &HeaderMap) -> Response {
+        let Some(render) = &self.settings.metrics else { return raw::not_found(request) };
+        let mut response = Response::new(Body::from(render()));
+        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+
+    /// Scheme, host and prefix of links.
+    fn base(&self, parts: &Parts) -> String {
+        if let Some(endpoint) = &self.settings.public_endpoint {
+            return endpoint.trim_end_matches('/').to_owned();
+        }
+        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let forwarded = text("x-forwarded-host").and_then(|list| list.rsplit(',').next()).map(str::trim);
+        let host = forwarded.or_else(|| text("host")).or_else(|| parts.uri.authority().map(|a| a.as_str()));
+        format!("http://{}", host.unwrap_or("localhost"))
+    }
+
+    fn versions(&self, parts: &Parts, status: StatusCode, version: Version, request_id: &str) -> Response {
+        let answer = Answer::json(document(&Links::new(self.base(parts), None)));
+        spoken(answer.render(status, request_id), &Spoken::Version(version))
+    }
+
+    /// Reads the body and finds out who calls; or what they are told instead.
+    async fn receive(&self, parts: Parts, body: Body, request_id: &str) -> Result<Received, Box<Response>> {
+        let Ok(body) = axum::body::to_bytes(body, self.settings.max_body).await else {
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            return Err(Box::new(raw::error(status, "Request is too large.", &parts.headers)));
+        };
+        let base = self.base(&parts);
+        let url = format!("{base}{}", parts.uri);
+        match self.auth.judge(&parts.headers, &url).await {
+            Verdict::Told(response) => Err(response),
+            Verdict::Known(caller) => {
+                let context = caller.context(&parts.headers, request_id, global_id(&parts.headers));
+                Ok(Received { parts, body, context, base })
+            }
+        }
+    }
+
+    async fn v3(self: Arc<Self>, parts: Parts, body: Body, request_id: &str) -> Response {
+        let received = match self.receive(parts, body, request_id).await {
+            Ok(received) => received,
+            Err(told) => return *told,
+        };
+        let path = received.parts.uri.path().to_owned();
+        let Some(rest) = path.strip_prefix("/v3/") else { return redirect(&received.base) };
+        let method = received.parts.method.as_str();
+        let found = if rest.is_empty() { None } else { route(&V3, method, rest, &received.context) };
+        if found.is_none() && !(rest.is_empty() && method == "GET") {
+            return raw::not_found(&received.parts.headers);
+        }
+        let version = match negotiated(&received.parts.headers) {
+            Ok(version) => version,
+            Err((fault, echo)) => return spoken(fault.render(request_id), &echo),
+        };
+        let Some((found, project)) = found else {
+            return self.versions(&received.parts, StatusCode::OK, version, request_id);
+        };
+        let response = self.operate(received, found, project, version, request_id).await;
+        spoken(response, &Spoken::Version(version))
+    }
+
+    /// Our own routes: no microversions, the newest shapes.
+    async fn own(self: Arc<Self>, parts: Parts, body: Body, request_id: &str) -> Response {
+        let received = match self.receive(parts, body, request_id).await {
+            Ok(received) => received,
+            Err(told) => return *told,
+        };
+        let path = received.parts.uri.path().to_owned();
+        let rest = path.strip_prefix("/cinderblock/v1/").unwrap_or_default();
+        match route(&OWN, received.parts.method.as_str(), rest, &received.context) {
+            Some((found, project)) => self.operate(received, found, project, Version::MAX, request_id).await,
+            None => raw::not_found(&received.parts.headers),
+        }
+    }
+
+    async fn operate(
+        self: Arc<Self>,
+        received: Received,
+        found: Found<'static>,
+        project: Option<String>,
+        version: Version,
+        request_id: &str,
+    ) -> Response {
+        let prepared = prepare(&received, &found, project.as_deref(), version);
+        let (entry, body) = match prepared {
+            Ok(prepared) => prepared,
+            Err(fault) => return fault.render(request_id),
+        };
+        if let Gate::Caller(rule) = entry.route.gate {
+            if let Err(error) = self.permit(rule, &received.context) {
+                return Fault::from(error).render(request_id);
+            }
+        }
+        let call = Call {
+            links: Links::new(received.base, project),
+            query: Query::parse(received.parts.uri.query().unwrap_or_default()),
+            edge: Arc::clone(&self),
+            context: received.context,
+            version,
+            params: found.params,
+            body,
+            headers: received.parts.headers,
+        };
+        let success = StatusCode::from_u16(entry.route.success).unwrap_or(StatusCode::OK);
+        match (entry.route.run)(call).await {
+            Ok(answer) => answer.render(success, request_id),
+            Err(fault) => fault.render(request_id),
+        }
+    }
+
+    /// Whether the rule lets the caller pass, whatever the resource.
+    fn permit(&self, rule: &str, context: &Context) -> control::Result<()> {
+        if context.is_admin { Ok(()) } else { Err(control::Error::Forbidden(rule.to_owned())) }
+    }
+}
+
+/// Finds the operation and its body: what can go wrong before a handler runs, in order.
+fn prepare<'a>(
+    received: &Received,
+    found: &Found<'a>,
+    project: Option<&str>,
+    version: Version,
+) -> Result<(&'a Entry, Value), Fault> {
+    let body = body_bytes(received)?;
+    let (entry, body) = match found.entries.as_slice() {
+        [only] if only.route.action.is_none() => (*only, body.map(parse).transpose()?),
+        actions => {
+            let (entry, body) = choose(actions, body)?;
+            (entry, Some(body))
+        }
+    };
+    if project.is_some_and(|project| project != received.context.project_id) {
+        return Err(Fault::bad_request("Malformed request url"));
+    }
+    if !version.serves(entry.since) {
+        return Err(Fault::generic(404));
+    }
+    match (entry.route.body, body) {
+        (None, None) => Ok((entry, Value::Null)),
+        (Some(wanted), Some(body)) => {
+            validate(&body, wanted, version)?;
+            Ok((entry, body))
+        }
+        // Cinder's release 29 answers 500 to a missing body: it means this.
+        _ => Err(Fault::generic(400)),
+    }
+}
+
+/// The body's bytes, when there are any that are announced as JSON.
+fn body_bytes(received: &Received) -> Result<Option<&Bytes>, Fault> {
+    let Some(kind) = received.parts.headers.get(header::CONTENT_TYPE) else { return Ok(None) };
+    if received.body.is_empty() {
+        return Ok(None);
+    }
+    let kind =
+        kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match kind.as_str() {
+        "application/json" | "application/vnd.openstack.volume+json" => Ok(Some(&received.body)),
+        _ => Err(Fault::bad_media_type()),
+    }
+}
+
+fn parse(bytes: &Bytes) -> Result<Value, Fault> {
+    serde_json::from_slice(bytes).map_err(|_| Fault::bad_request("Malformed request body"))
+}
+
+/// The action that the body names by its one key.
+fn choose<'a>(actions: &[&'a Entry], body: Option<&Bytes>) -> Result<(&'a Entry, Value), Fault> {
+    let unknown = |name: &str| {
+        let text = "Verify the request body and Content-Type header and try again.";
+        Fault::bad_request(format!("There is no such action: {name}. {text}"))
+    };
+    let Some(bytes) = body else { return Err(unknown("None")) };
+    let body = parse(bytes)?;
+    let keys = match &body {
+        Value::Object(object) => object.len(),
+        Value::Array(items) => items.len(),
+        Value::String(text) => text.chars().count(),
+        _ => return Err(Fault::generic(404)),
+    };
+    if keys != 1 {
+        return Err(Fault::bad_request("Malformed request body"));
+    }
+    let name = body.as_object().and_then(|object| object.keys().next().cloned());
+    let Some(name) = name else { return Err(Fault::generic(404)) };
+    let entry = actions
+        .iter()
+        .find(|entry| entry.route.action == Some(name.as_str()))
+        .ok_or_else(|| unknown(&name))?;
+    Ok((entry, body))
+}
+
+/// The rows that a path means, with or without a project in front.
+fn route(
+    table: &'static Table,
+    method: &str,
+    path: &str,
+    context: &Context,
+) -> Option<(Found<'static>, Option<String>)> {
+    if let Some((first, rest)) = path.split_once('/').filter(|(first, _)| is_project(first, context)) {
+        if let Some(found) = table.find(method, rest) {
+            return Some((found, Some(first.to_owned())));
+        }
+    }
+    table.find(method, path).map(|found| (found, None))
+}
+
+/// Whether a segment stands for a project: hexadecimal digits and dashes, or the caller's own by any name.
+fn is_project(segment: &str, context: &Context) -> bool {
+    let hex = !segment.is_empty() && segment.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    hex || segment == context.project_id
+}
+
+fn negotiated(headers: &HeaderMap) -> Result<Version, (Fault, Spoken)> {
+    let asked = headers.get(API_VERSION).map(|value| value.to_str().unwrap_or_default());
+    negotiate(asked).map_err(|error| {
+        let text = error.to_string();
+        match error {
+            NoVersion::OtherService => (Fault::generic(400), Spoken::Nothing),
+            NoVersion::Malformed(_) => (Fault::bad_request(text), Spoken::Nothing),
+            // Cinder takes anything with these in it for one of its dead versions, and says nothing.
+            NoVersion::Unsupported(asked) if asked.contains("1.0") || asked.contains("2.0") => {
+                (Fault::not_acceptable(text), Spoken::Nothing)
+            }
+            NoVersion::Unsupported(asked) => (Fault::not_acceptable(text), Spoken::Echo(asked)),
+        }
+    })
+}
+
+/// The answer with its version headers.
+fn spoken(mut response: Response, version: &Spoken) -> Response {
+    let text = match version {
+        Spoken::Version(version) => version.to_string(),
+        Spoken::Echo(text) => text.clone(),
+        Spoken::Nothing => return response,
+    };
+    if let Ok(value) = HeaderValue::from_str(&format!("volume {text}")) {
+        response.headers_mut().insert(API_VERSION, value);
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("OpenStack-API-Version"));
+    }
+    response
+}
+
+/// 302 from `/v3` to `/v3/`.
+fn redirect(base: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::FOUND;
+    if let Ok(location) = HeaderValue::from_str(&format!("{base}/v3/")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// The id that the caller gave to all that belongs to their request: `req-` and a UUID.
+fn global_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let id = text.strip_prefix("req-")?;
+    (id.len() == 36 && uuid::Uuid::try_parse(id).is_ok()).then(|| text.to_owned())
+}

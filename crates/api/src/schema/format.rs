@@ -1,0 +1,172 @@
+//! Formats: checks of values that have texts of their own.
+
+use model::volume::VolumeAttachStatus;
+use serde_json::Value;
+
+use super::repr::repr_text;
+
+/// A named check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Uuid,
+    Name,
+    TrimmedName,
+    TrimmedDescription,
+    /// `"N%"`.
+    Progress,
+    DisabledReason,
+    /// The whole of `os-reset_status` of a volume.
+    VolumeReset,
+    VolumeStatus,
+    VolumeAttachStatus,
+    VolumeMigrationStatus,
+    SnapshotStatus,
+    BackupStatus,
+}
+
+/// How a format refuses a value.
+pub enum Refusal {
+    /// `VALUE is not a 'FORMAT'`, in the usual frame.
+    Mismatch,
+    /// A text of its own.
+    Bare(String),
+}
+
+/// What `os-reset_status` accepts, in Cinder's order.
+#[rustfmt::skip]
+const VOLUME: &[&str] = &[
+    "creating", "available", "deleting", "error", "error_deleting", "error_managing", "managing", "attaching", "in-use",
+    "detaching", "maintenance", "restoring-backup", "error_restoring", "reserved", "awaiting-transfer", "backing-up",
+    "error_backing-up", "error_extending", "downloading", "uploading", "retyping", "extending",
+];
+const ATTACH: &[&str] = &[VolumeAttachStatus::Attached.as_str(), VolumeAttachStatus::Detached.as_str()];
+const MIGRATION: &[&str] = &["migrating", "error", "success", "completing", "none", "starting"];
+#[rustfmt::skip]
+const SNAPSHOT: &[&str] = &[
+    "error", "available", "creating", "deleting", "deleted", "updating", "error_deleting", "unmanaging", "backing-up",
+    "restoring",
+];
+const BACKUP: &[&str] = &["available", "error"];
+
+impl Format {
+    /// The name that messages use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Name => "name",
+            Self::TrimmedName => "name_non_mandatory_remove_white_spaces",
+            Self::TrimmedDescription => "description_non_mandatory_remove_white_spaces",
+            Self::Progress => "progress",
+            Self::DisabledReason => "disabled_reason",
+            Self::VolumeReset => "validate_volume_reset_body",
+            Self::VolumeStatus => "volume_status",
+            Self::VolumeAttachStatus => "volume_attach_status",
+            Self::VolumeMigrationStatus => "volume_migration_status",
+            Self::SnapshotStatus => "snapshot_status",
+            Self::BackupStatus => "backup_status",
+        }
+    }
+
+    /// Checks a value whose type is already right.
+    pub fn check(self, value: &Value) -> Result<(), Refusal> {
+        let text = value.as_str();
+        match self {
+            Self::Uuid => match text.and_then(wire::read::uuid_like) {
+                Some(_) => Ok(()),
+                None => Err(Refusal::Mismatch),
+            },
+            Self::Name => name(text.unwrap_or_default()),
+            Self::TrimmedName => length(text, "name", 0),
+            Self::TrimmedDescription => length(text, "description", 0),
+            Self::DisabledReason => length(text, "disabled_reason", 1),
+            Self::Progress => progress(value),
+            Self::VolumeReset => volume_reset(value),
+            Self::VolumeStatus => listed(text, VOLUME, "Volume status", Optional::Yes, Brackets::Round),
+            Self::VolumeAttachStatus => {
+                listed(text, ATTACH, "Volume attach status", Optional::Yes, Brackets::Square)
+            }
+            Self::VolumeMigrationStatus => {
+                listed(text, MIGRATION, "Volume migration status", Optional::Yes, Brackets::Round)
+            }
+            Self::SnapshotStatus => listed(text, SNAPSHOT, "Snapshot status", Optional::No, Brackets::Round),
+            Self::BackupStatus => listed(text, BACKUP, "Backup status", Optional::No, Brackets::Square),
+        }
+    }
+}
+
+fn bare(text: impl Into<String>) -> Result<(), Refusal> {
+    Err(Refusal::Bare(text.into()))
+}
+
+fn name(text: &str) -> Result<(), Refusal> {
+    if text.trim().is_empty() {
+        return bare("An invalid 'name' value was provided. The 'name' can not be empty.");
+    }
+    Ok(())
+}
+
+/// The length of a text once trimmed; nothing at all is fine.
+fn length(text: Option<&str>, what: &str, min: usize) -> Result<(), Refusal> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(()) };
+    let length = text.trim().chars().count();
+    if length < min {
+        return bare(format!("Invalid input received: {what} has {length} characters, less than {min}."));
+    }
+    if length > 255 {
+        return bare(format!("Invalid input received: {what} has {length} characters, more than 255."));
+    }
+    Ok(())
+}
+
+fn progress(value: &Value) -> Result<(), Refusal> {
+    let Some(text) = value.as_str() else {
+        return if value.is_null() { Ok(()) } else { Err(Refusal::Mismatch) };
+    };
+    let mut digits = text.chars();
+    let Some(last) = digits.next_back() else { return Ok(()) };
+    match digits.as_str().trim().parse::<i64>() {
+        Err(_) => bare("Invalid input received: progress must be an integer percentage"),
+        Ok(0..=100) if last == '%' => Ok(()),
+        Ok(_) => bare("Invalid input received: progress must be an integer percentage between 0 and 100"),
+    }
+}
+
+fn volume_reset(value: &Value) -> Result<(), Refusal> {
+    let given = |key: &str| value.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    if ["status", "attach_status", "migration_status"].into_iter().any(given) {
+        return Ok(());
+    }
+    bare("Must specify 'status', 'attach_status' or 'migration_status' for update.")
+}
+
+/// Whether nothing at all is fine.
+enum Optional {
+    Yes,
+    No,
+}
+
+/// How Cinder happens to print the list.
+enum Brackets {
+    Round,
+    Square,
+}
+
+fn listed(
+    text: Option<&str>,
+    valid: &[&str],
+    what: &str,
+    optional: Optional,
+    brackets: Brackets,
+) -> Result<(), Refusal> {
+    let text = text.unwrap_or_default();
+    let nothing = text.is_empty() && matches!(optional, Optional::Yes);
+    if nothing || valid.contains(&text.to_lowercase().as_str()) {
+        return Ok(());
+    }
+    let list: Vec<String> = valid.iter().map(|one| repr_text(one)).collect();
+    let (open, close) = match brackets {
+        Brackets::Round => ('(', ')'),
+        Brackets::Square => ('[', ']'),
+    };
+    bare(format!("{what}: {text} is invalid, valid statuses are: {open}{}{close}.", list.join(", ")))
+}

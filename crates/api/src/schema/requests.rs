@@ -1,0 +1,287 @@
+//! The bodies that requests may have, in the newest shape. Keywords stand in the order in which Cinder checks them.
+
+use wire::microversion::Behaviour::{ClosedVolumeCreate, VolumeUpdateNeedsKey};
+use wire::microversion::Resource;
+
+use super::Keyword::{
+    AnyOfRequired, Closed, Enum, Format as Fmt, Items, MaxLength, MinLength, MinProperties, OneOf,
+    Properties, Required, Since, Type, UniqueItems,
+};
+use super::types::*;
+use super::{Body, Choice, Format, Schema, Type as T};
+
+const fn body(schemas: &'static [Schema]) -> Body {
+    Body { resource: None, schemas }
+}
+
+/// `{name: schema}`, closed.
+macro_rules! envelope {
+    ($name:literal, $schema:expr) => {
+        &[Type(&[T::Object]), Properties(&[($name, $schema)]), Required(&[$name]), Closed]
+    };
+}
+
+/// A closed object with these properties, of which these are required.
+macro_rules! closed {
+    ([$($required:literal),*] $($name:literal: $schema:expr),* $(,)?) => {
+        &[Type(&[T::Object]), Properties(&[$(($name, $schema)),*]), Required(&[$($required),*]), Closed]
+    };
+}
+
+// Volumes.
+
+pub const VOLUME_CREATE: Body = Body {
+    resource: Some(Resource::Volume),
+    schemas: &[
+        &[
+            Type(&[T::Object]),
+            Properties(&[
+                ("volume", NEW_VOLUME),
+                ("OS-SCH-HNT:scheduler_hints", &[Type(&[T::Object, T::Null])]),
+            ]),
+            Required(&["volume"]),
+            Closed,
+        ],
+        &[Type(&[T::Object]), Properties(&[("OS-SCH-HNT:scheduler_hints", HINTS)])],
+    ],
+};
+
+const NEW_VOLUME: Schema = &[
+    Type(&[T::Object]),
+    Properties(&[
+        ("name", NAME_W),
+        ("description", DESCRIPTION_W),
+        ("display_name", NAME_W),
+        ("display_description", DESCRIPTION_W),
+        ("volume_type", NAME0),
+        ("metadata", META_OR_NULL),
+        ("snapshot_id", UUID_OR_NULL),
+        ("source_volid", UUID_OR_NULL),
+        ("consistencygroup_id", UUID_OR_NULL),
+        ("size", SIZE_OR_NULL),
+        ("availability_zone", AVAILABILITY_ZONE),
+        ("multiattach", BOOL_OR_NULL),
+        ("image_id", NAME0),
+        ("imageRef", NAME0),
+        ("group_id", NAME0),
+        ("backup_id", UUID_OR_NULL),
+    ]),
+    Since(ClosedVolumeCreate, &Closed),
+];
+
+const HINTS: Schema = &[
+    Type(&[T::Object, T::Null]),
+    Properties(&[
+        ("local_to_instance", UUID_OR_NULL),
+        ("different_host", UUID_OR_UUIDS),
+        ("same_host", UUID_OR_UUIDS),
+        ("query", &[Type(&[T::String, T::Object])]),
+    ]),
+];
+const UUID_OR_UUIDS: Schema = &[OneOf(&[UUID, &[Type(&[T::Array]), Items(UUID), UniqueItems]])];
+
+pub const VOLUME_UPDATE: Body = body(&[envelope!(
+    "volume",
+    &[
+        Type(&[T::Object]),
+        Properties(&[
+            ("name", NAME_W),
+            ("description", DESCRIPTION_W),
+            ("display_name", NAME_W),
+            ("display_description", DESCRIPTION_W),
+            ("metadata", META),
+        ]),
+        Closed,
+        Since(
+            VolumeUpdateNeedsKey,
+            &AnyOfRequired(&["name", "description", "display_name", "display_description", "metadata"])
+        ),
+    ]
+)]);
+
+pub const METADATA: Body = body(&[envelope!("metadata", META)]);
+pub const METADATA_ITEM: Body = body(&[envelope!("meta", META_PAIR)]);
+
+// Volume actions.
+
+const READ_WRITE: Schema = &[Type(&[T::String]), Enum(&[Choice::Text("rw"), Choice::Text("ro")])];
+const CONNECTOR: Schema = &[Type(&[T::String, T::Object, T::Null])];
+
+pub const OS_ATTACH: Body = body(&[envelope!(
+    "os-attach",
+    &[
+        Type(&[T::Object]),
+        Properties(&[
+            ("instance_uuid", UUID),
+            ("mountpoint", TEXT_1_255),
+            ("host_name", TEXT_255),
+            ("mode", READ_WRITE),
+        ]),
+        Required(&["mountpoint"]),
+        AnyOfRequired(&["instance_uuid", "host_name"]),
+        Closed,
+    ]
+)]);
+pub const OS_DETACH: Body = body(&[envelope!(
+    "os-detach",
+    &[Type(&[T::Object, T::Null]), Properties(&[("attachment_id", UUID_OR_NULL)]), Closed]
+)]);
+pub const OS_RESERVE: Body = body(&[envelope!("os-reserve", ANY)]);
+pub const OS_UNRESERVE: Body = body(&[envelope!("os-unreserve", ANY)]);
+pub const OS_BEGIN_DETACHING: Body = body(&[envelope!("os-begin_detaching", ANY)]);
+pub const OS_ROLL_DETACHING: Body = body(&[envelope!("os-roll_detaching", ANY)]);
+pub const OS_INITIALIZE_CONNECTION: Body = body(&[envelope!(
+    "os-initialize_connection",
+    closed!(["connector"] "connector": &[Type(&[T::Object, T::String])])
+)]);
+pub const OS_TERMINATE_CONNECTION: Body =
+    body(&[envelope!("os-terminate_connection", closed!(["connector"] "connector": CONNECTOR))]);
+pub const OS_EXTEND: Body = body(&[envelope!("os-extend", closed!(["new_size"] "new_size": SIZE))]);
+pub const OS_SET_BOOTABLE: Body =
+    body(&[envelope!("os-set_bootable", closed!(["bootable"] "bootable": BOOL))]);
+pub const OS_UPDATE_READONLY_FLAG: Body =
+    body(&[envelope!("os-update_readonly_flag", closed!(["readonly"] "readonly": BOOL))]);
+pub const OS_FORCE_DELETE: Body = body(&[envelope!("os-force_delete", ANY)]);
+pub const OS_FORCE_DETACH: Body =
+    body(&[envelope!("os-force_detach", closed!([] "connector": CONNECTOR, "attachment_id": TEXT_OR_NULL))]);
+pub const OS_RESET_STATUS_VOLUME: Body = body(&[envelope!(
+    "os-reset_status",
+    &[
+        Type(&[T::Object]),
+        Fmt(Format::VolumeReset),
+        Properties(&[
+            ("status", &[Type(&[T::String, T::Null]), Fmt(Format::VolumeStatus)]),
+            ("attach_status", &[Type(&[T::String, T::Null]), Fmt(Format::VolumeAttachStatus)]),
+            ("migration_status", &[Type(&[T::String, T::Null]), Fmt(Format::VolumeMigrationStatus)]),
+        ]),
+        Closed,
+    ]
+)]);
+
+// Snapshots.
+
+pub const SNAPSHOT_CREATE: Body = body(&[envelope!(
+    "snapshot",
+    closed!(["volume_id"]
+        "name": NAME0, "display_name": NAME0, "description": DESCRIPTION, "volume_id": UUID_OR_NULL, "force": BOOL,
+        "metadata": META_OR_NULL,
+    )
+)]);
+pub const SNAPSHOT_UPDATE: Body = body(&[envelope!(
+    "snapshot",
+    &[
+        Type(&[T::Object]),
+        Properties(&[
+            ("name", NAME0),
+            ("description", DESCRIPTION),
+            ("display_name", NAME0),
+            ("display_description", DESCRIPTION),
+        ]),
+        Closed,
+        AnyOfRequired(&["name", "description", "display_name", "display_description"]),
+    ]
+)]);
+pub const SNAPSHOT_METADATA: Body =
+    body(&[&[Type(&[T::Object]), Properties(&[("metadata", SNAPSHOT_META)]), Required(&["metadata"])]]);
+pub const SNAPSHOT_METADATA_ITEM: Body =
+    body(&[&[Type(&[T::Object]), Properties(&[("meta", SNAPSHOT_META_PAIR)]), Required(&["meta"])]]);
+pub const OS_RESET_STATUS_SNAPSHOT: Body = body(&[envelope!(
+    "os-reset_status",
+    closed!(["status"] "status": &[Type(&[T::String]), Fmt(Format::SnapshotStatus)])
+)]);
+pub const OS_UPDATE_SNAPSHOT_STATUS: Body = body(&[envelope!(
+    "os-update_snapshot_status",
+    closed!(["status"] "status": TEXT, "progress": &[Fmt(Format::Progress)])
+)]);
+
+// Attachments.
+
+pub const ATTACHMENT_CREATE: Body = Body {
+    resource: Some(Resource::Attachment),
+    schemas: &[envelope!(
+        "attachment",
+        closed!(["volume_uuid"]
+            "instance_uuid": UUID, "connector": &[Type(&[T::Object, T::Null])], "volume_uuid": UUID, "mode": READ_WRITE,
+        )
+    )],
+};
+pub const ATTACHMENT_UPDATE: Body = body(&[envelope!(
+    "attachment",
+    closed!(["connector"] "connector": &[Type(&[T::Object]), MinProperties(1)])
+)]);
+pub const OS_COMPLETE: Body = body(&[envelope!("os-complete", ANY)]);
+
+// Backups.
+
+pub const BACKUP_CREATE: Body = Body {
+    resource: Some(Resource::Backup),
+    schemas: &[envelope!(
+        "backup",
+        closed!(["volume_id"]
+            "volume_id": UUID, "container": NAME0, "description": DESCRIPTION, "incremental": BOOL, "force": BOOL,
+            "name": NAME0, "snapshot_id": UUID_OR_NULL, "metadata": META_OR_NULL, "availability_zone": NAME0,
+        )
+    )],
+};
+pub const BACKUP_UPDATE: Body = Body {
+    resource: Some(Resource::Backup),
+    schemas: &[envelope!(
+        "backup",
+        &[
+            Type(&[T::Object, T::Null]),
+            Properties(&[("name", NAME0), ("description", DESCRIPTION), ("metadata", META)]),
+            Closed,
+        ]
+    )],
+};
+pub const BACKUP_RESTORE: Body = body(&[envelope!(
+    "restore",
+    &[Type(&[T::Object, T::Null]), Properties(&[("name", NAME0), ("volume_id", UUID_OR_NULL)]), Closed]
+)]);
+pub const OS_RESET_STATUS_BACKUP: Body = body(&[envelope!(
+    "os-reset_status",
+    closed!(["status"] "status": &[Type(&[T::String]), Fmt(Format::BackupStatus)])
+)]);
+
+// Volume types.
+
+pub const TYPE_CREATE: Body = body(&[envelope!(
+    "volume_type",
+    closed!(["name"]
+        "name": NAME, "description": DESCRIPTION, "extra_specs": SPECS, "os-volume-type-access:is_public": BOOL,
+    )
+)]);
+pub const TYPE_UPDATE: Body = body(&[envelope!(
+    "volume_type",
+    closed!([] "name": NAME_OR_NULL, "description": DESCRIPTION, "is_public": BOOL)
+)]);
+pub const EXTRA_SPECS: Body = body(&[envelope!("extra_specs", SPECS_STRICT)]);
+pub const EXTRA_SPEC: Body = body(&[SPEC_PAIR]);
+pub const ADD_PROJECT_ACCESS: Body =
+    body(&[envelope!("addProjectAccess", closed!(["project"] "project": TEXT_1_255))]);
+pub const REMOVE_PROJECT_ACCESS: Body =
+    body(&[envelope!("removeProjectAccess", closed!(["project"] "project": TEXT_1_255))]);
+
+// Operators.
+
+pub const QUOTA_UPDATE: Body = body(&[envelope!("quota_set", &[Type(&[T::Object]), MinProperties(1)])]);
+pub const QUOTA_CLASS_UPDATE: Body = body(&[envelope!("quota_class_set", QUOTA_CLASS)]);
+
+pub const SERVICE_SWITCH: Body = body(&[&[
+    Type(&[T::Object]),
+    Properties(&[("binary", TEXT_1_255), ("host", HOST), ("cluster", NAME0), ("service", TEXT_1_255)]),
+    AnyOfRequired(&["binary", "service"]),
+    Closed,
+]]);
+pub const SERVICE_DISABLE_REASON: Body = body(&[&[
+    Type(&[T::Object]),
+    Properties(&[
+        ("binary", TEXT_1_255),
+        ("host", HOST),
+        ("cluster", NAME0),
+        ("service", TEXT_1_255),
+        ("disabled_reason", &[Type(&[T::String]), MinLength(1), MaxLength(255), Fmt(Format::DisabledReason)]),
+    ]),
+    AnyOfRequired(&["binary", "service"]),
+    Closed,
+]]);
