@@ -10,6 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use control::Context;
+use control::policy::{Policy, Target};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
@@ -70,6 +71,7 @@ impl fmt::Debug for Settings {
 /// The HTTP edge of one process.
 #[derive(Debug)]
 pub struct Edge {
+    pub policy: Policy,
     pub auth: Auth,
     pub settings: Settings,
 }
@@ -220,10 +222,11 @@ impl Edge {
             Ok(prepared) => prepared,
             Err(fault) => return fault.render(request_id),
         };
-        if let Gate::Caller(rule) = entry.route.gate {
-            if let Err(error) = self.permit(rule, &received.context) {
-                return Fault::from(error).render(request_id);
-            }
+        if let Gate::Caller(action) = entry.route.gate
+            && let Err(error) =
+                self.policy.require(action, &received.context, &Target::own(&received.context))
+        {
+            return Fault::from(error).render(request_id);
         }
         let call = Call {
             links: Links::new(received.base, project),
@@ -240,11 +243,6 @@ impl Edge {
             Ok(answer) => answer.render(success, request_id),
             Err(fault) => fault.render(request_id),
         }
-    }
-
-    /// Whether the rule lets the caller pass, whatever the resource.
-    fn permit(&self, rule: &str, context: &Context) -> control::Result<()> {
-        if context.is_admin { Ok(()) } else { Err(control::Error::Forbidden(rule.to_owned())) }
     }
 }
 
@@ -331,10 +329,10 @@ fn route(
     path: &str,
     context: &Context,
 ) -> Option<(Found<'static>, Option<String>)> {
-    if let Some((first, rest)) = path.split_once('/').filter(|(first, _)| is_project(first, context)) {
-        if let Some(found) = table.find(method, rest) {
-            return Some((found, Some(first.to_owned())));
-        }
+    if let Some((first, rest)) = path.split_once('/').filter(|(first, _)| is_project(first, context))
+        && let Some(found) = table.find(method, rest)
+    {
+        return Some((found, Some(first.to_owned())));
     }
     table.find(method, path).map(|found| (found, None))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use control::policy::Action;
 use futures::future::BoxFuture;
 use wire::microversion::Version;
 
@@ -19,17 +20,17 @@ pub enum Gate {
     /// Nobody is refused.
     Open,
     /// Judged here, before anything is looked up: the caller alone decides.
-    Caller(&'static str),
+    Caller(Action),
     /// Judged by the use case, against the resource that the path names: what one may not see is not there.
-    Resource(&'static str),
+    Resource(Action),
 }
 
 impl Gate {
-    /// The rule's name.
-    pub fn rule(self) -> Option<&'static str> {
+    /// What the route does, as policy calls it.
+    pub fn action(self) -> Option<Action> {
         match self {
             Self::Open => None,
-            Self::Caller(rule) | Self::Resource(rule) => Some(rule),
+            Self::Caller(action) | Self::Resource(action) => Some(action),
         }
     }
 }

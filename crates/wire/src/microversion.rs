@@ -182,19 +182,19 @@ pub const HISTORY: &[Change] = &[
 
 /// Before a type's id was shown beside its name, the id stood in for a name that could not be loaded.
 fn id_for_missing_type(volume: &mut Map<String, Value>) {
-    if volume.get("volume_type").is_some_and(Value::is_null) {
-        if let Some(id) = volume.get("volume_type_id").cloned() {
-            volume.insert("volume_type".into(), id);
-        }
+    if volume.get("volume_type").is_some_and(Value::is_null)
+        && let Some(id) = volume.get("volume_type_id").cloned()
+    {
+        volume.insert("volume_type".into(), id);
     }
 }
 
 /// Before it could be unknown, an unknown `shared_targets` was shown as true.
 fn unknown_is_shared(volume: &mut Map<String, Value>) {
-    if let Some(shared) = volume.get_mut("shared_targets") {
-        if shared.is_null() {
-            *shared = Value::Bool(true);
-        }
+    if let Some(shared) = volume.get_mut("shared_targets")
+        && shared.is_null()
+    {
+        *shared = Value::Bool(true);
     }
 }
 

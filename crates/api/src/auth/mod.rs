@@ -63,6 +63,7 @@ impl Caller {
                 .collect(),
             request_id: request_id.to_owned(),
             global_request_id,
+            scope: control::context::Scope::default(),
         }
     }
 }
