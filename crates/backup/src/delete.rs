@@ -1,0 +1,66 @@
+//! Removing backups, and what unfinished runs left.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use model::{BackupId, VolumeId};
+
+use crate::error::Result;
+use crate::format::name::{self, Kind};
+use crate::store::{Store, check_container, check_object};
+
+/// Deletions in flight at once.
+const CONCURRENCY: usize = 8;
+
+/// Removes the backup whose objects start with `prefix` (`service_metadata`). What is gone already is no error, so that a
+/// deletion may be repeated. Only names that the format knows are touched, whatever else starts the same; the metadata
+/// file goes first, so that what remains of a deletion cut short is no backup.
+///
+/// # Errors
+/// `Invalid` for a container or prefix that cannot be; `Store`.
+pub async fn delete(store: &dyn Store, container: &str, prefix: &str) -> Result<()> {
+    check_container(container)?;
+    check_object(prefix)?;
+    store.delete(container, &name::metadata(prefix)).await?;
+    store.settle(container).await?;
+    remove(store, container, prefix, |name| name::kind(prefix, name) != Kind::Other).await?;
+    store.settle(container).await?;
+    store.tidy(container).await
+}
+
+/// Removes everything that any run of a backup has put or begun: for a backup that failed, was cancelled, or whose
+/// owner died. Idempotent.
+///
+/// # Errors
+/// `Invalid` for a container that cannot be; `Store`.
+pub async fn discard(store: &dyn Store, container: &str, volume: VolumeId, backup: BackupId) -> Result<()> {
+    clear(store, container, volume, backup).await?;
+    store.settle(container).await?;
+    store.tidy(container).await
+}
+
+/// [`discard`], but leaves the container.
+pub(crate) async fn clear(
+    store: &dyn Store,
+    container: &str,
+    volume: VolumeId,
+    backup: BackupId,
+) -> Result<()> {
+    check_container(container)?;
+    // First: after this, an owner that was stopped in the middle of an object cannot publish it.
+    store.drop_unfinished(container, &move |name| name::belongs_to(backup, name)).await?;
+    remove(store, container, &name::volume_prefix(volume), |name| name::belongs_to(backup, name)).await
+}
+
+async fn remove(
+    store: &dyn Store,
+    container: &str,
+    prefix: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let mut listing = store.list(container, prefix).await?;
+    while let Some(names) = listing.next().await? {
+        let names = names.iter().filter(|name| wanted(name));
+        let deletions = stream::iter(names.map(|name| store.delete(container, name)));
+        deletions.buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
+    }
+    Ok(())
+}
