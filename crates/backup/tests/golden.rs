@@ -1,5 +1,7 @@
 //! Cinder's own output both ways (I9): its backups restore here, and ours are the same files.
 
+#![allow(clippy::unwrap_used)] // a test
+
 mod common;
 
 use std::fs;
@@ -15,7 +17,7 @@ use backup::{
     restore, verify,
 };
 use common::FileDevice;
-use model::block::{BlockDevice, Device};
+use model::block::Device;
 use model::job::Claim;
 use serde_json::Value;
 
