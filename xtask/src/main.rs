@@ -4,6 +4,7 @@
 //! `cargo xtask test`.
 
 mod bench;
+mod documents;
 mod licences;
 mod outcome;
 mod process;

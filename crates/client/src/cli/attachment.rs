@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::fields::ListFields;
 use super::output::{or_dash, seconds};
 use super::{Session, for_each};
-use crate::Result;
 use crate::attachment::{Attachment, Connection, NewAttachment};
+use crate::{Error, Query, Result};
 
 /// What can be done with attachments.
 #[derive(Debug, Subcommand)]
@@ -26,9 +26,8 @@ pub enum Command {
     Show {
         /// Id
         attachment: String,
-        /// Show the password too, and the address that qemu-img and iscsi-ls take
-        #[arg(long)]
-        secrets: bool,
+        #[command(flatten)]
+        show: ShowFields,
     },
     /// Attach a volume: reserve it, and export it when a host is named
     Create {
@@ -40,9 +39,8 @@ pub enum Command {
         /// Whether it may be written
         #[arg(long, value_enum)]
         mode: Option<Mode>,
-        /// Show the password too, and the address that qemu-img and iscsi-ls take
-        #[arg(long)]
-        secrets: bool,
+        #[command(flatten)]
+        show: ShowFields,
         #[command(flatten)]
         host: HostFields,
     },
@@ -50,9 +48,8 @@ pub enum Command {
     Update {
         /// Id
         attachment: String,
-        /// Show the password too, and the address that qemu-img and iscsi-ls take
-        #[arg(long)]
-        secrets: bool,
+        #[command(flatten)]
+        show: ShowFields,
         #[command(flatten)]
         host: HostFields,
     },
@@ -65,9 +62,23 @@ pub enum Command {
     #[command(visible_alias = "rm")]
     Delete {
         /// Ids
-        #[arg(required = true)]
+        #[arg(required_unless_present = "volume")]
         attachments: Vec<String>,
+        /// All attachments of this volume, name or id
+        #[arg(long, conflicts_with = "attachments")]
+        volume: Option<String>,
     },
+}
+
+/// How much of an attachment is shown.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ShowFields {
+    /// Show the password too
+    #[arg(long)]
+    secrets: bool,
+    /// Print only the address that qemu-img and iscsi-ls take; it holds the password
+    #[arg(long, conflicts_with_all = ["secrets", "json"])]
+    url: bool,
 }
 
 /// Whether an attached volume may be written.
@@ -125,26 +136,30 @@ impl Command {
                 let query = list.query().filter("volume_id", volume);
                 session.show_attachments(&client.attachments(&query).await?)
             }
-            Self::Show { attachment, secrets } => {
-                session.show_attachment(&client.attachment(&attachment).await?, secrets)
+            Self::Show { attachment, show } => {
+                session.show_attachment(&client.attachment(&attachment).await?, show)
             }
-            Self::Create { volume, instance, mode, secrets, host } => {
+            Self::Create { volume, instance, mode, show, host } => {
                 let mode = mode.map(|mode| match mode {
                     Mode::Rw => "rw".to_owned(),
                     Mode::Ro => "ro".to_owned(),
                 });
                 let volume_id = client.find_volume(&volume).await?.id;
                 let wanted = NewAttachment { volume_id, instance, connector: host.connector(), mode };
-                session.show_attachment(&client.create_attachment(&wanted).await?, secrets)
+                session.show_attachment(&client.create_attachment(&wanted).await?, show)
             }
-            Self::Update { attachment, secrets, host } => {
-                let connector = host.connector().ok_or_else(|| {
-                    crate::Error::Usage("name the host's initiator with --initiator".to_owned())
-                })?;
-                session.show_attachment(&client.update_attachment(&attachment, &connector).await?, secrets)
+            Self::Update { attachment, show, host } => {
+                let connector = host
+                    .connector()
+                    .ok_or_else(|| Error::Usage("name the host's initiator with --initiator".to_owned()))?;
+                session.show_attachment(&client.update_attachment(&attachment, &connector).await?, show)
             }
             Self::Complete { attachment } => client.complete_attachment(&attachment).await,
-            Self::Delete { attachments } => {
+            Self::Delete { attachments, volume } => {
+                let attachments = match volume {
+                    Some(name) => session.attachments_of(&client.find_volume(&name).await?.id).await?,
+                    None => attachments,
+                };
                 for_each(&attachments, async |id| {
                     client.delete_attachment(id).await?;
                     session.tell_deleted("attachment", id, true)
@@ -170,7 +185,18 @@ impl Session {
         })
     }
 
-    fn show_attachment(&self, attachment: &Attachment, secrets: bool) -> Result<()> {
+    async fn attachments_of(&self, volume: &str) -> Result<Vec<String>> {
+        let query = Query::default().filter("volume_id", Some(volume));
+        Ok(self.client.attachments(&query).await?.into_iter().map(|attachment| attachment.id).collect())
+    }
+
+    fn show_attachment(&self, attachment: &Attachment, show: ShowFields) -> Result<()> {
+        if show.url {
+            let url = attachment.connection_info.iscsi_url().ok_or_else(|| {
+                Error::Usage(format!("attachment {} is not connected by iSCSI", attachment.id))
+            })?;
+            return self.output.say(&url);
+        }
         let mut fields = vec![
             ("id", attachment.id.clone()),
             ("volume", attachment.volume_id.clone()),
@@ -180,10 +206,8 @@ impl Session {
             ("attached", seconds(attachment.attached_at.as_deref())),
         ];
         let connection = attachment.connection_info.fields();
-        fields.extend(connection.iter().map(|(name, value)| (name.as_str(), shown(name, value, secrets))));
-        if let Some(url) = attachment.connection_info.iscsi_url().filter(|_| secrets) {
-            fields.push(("url", url));
-        }
+        fields
+            .extend(connection.iter().map(|(name, value)| (name.as_str(), shown(name, value, show.secrets))));
         self.output.one(attachment, &fields)
     }
 }
