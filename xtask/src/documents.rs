@@ -23,7 +23,7 @@ pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
         let shown = page.strip_prefix(&workspace.root).unwrap_or(&page).display();
         let is_dead = |link: &&str| !folder.join(link).exists();
         findings.extend(
-            links(&text).iter().filter(is_dead).map(|link| format!("{shown}: {link} does not exist")),
+            links(&text).into_iter().filter(is_dead).map(|link| format!("{shown}: {link} does not exist")),
         );
     }
     let options = workspace.root.join(OPTIONS_PAGE);
