@@ -14,6 +14,7 @@ pub mod operations;
 mod placing;
 pub mod policy;
 mod quota;
+pub mod reconcile;
 pub mod request;
 pub mod seal;
 pub mod service;

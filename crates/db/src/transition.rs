@@ -434,3 +434,63 @@ pub enum Resettable {
     Snapshot,
     Backup,
 }
+
+/// A resource in a service-owned status that no job would end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unowned {
+    /// `volume`, `snapshot`, `backup`.
+    pub kind: &'static str,
+    pub id: String,
+    pub status: String,
+}
+
+/// The statuses that jobs own, by kind: those that the rules of job-carried operations show.
+fn owned() -> [(&'static Kind, Vec<&'static str>); 3] {
+    [
+        (&VOLUME, VolumeOp::ALL.iter().filter_map(|op| op.rule().shows).map(VolumeStatus::as_str).collect()),
+        (&SNAPSHOT, SnapshotOp::ALL.iter().filter_map(|op| op.rule().shows).map(model::SnapshotStatus::as_str).collect()),
+        (&BACKUP, BackupOp::ALL.iter().filter_map(|op| op.rule().shows).map(model::BackupStatus::as_str).collect()),
+    ]
+}
+
+const NO_JOB: &str = "NOT EXISTS (SELECT 1 FROM jobs j WHERE j.state IN ('queued', 'running', 'undoing') \
+                      AND (j.resource_id = r.id OR j.request LIKE CONCAT('%', r.id, '%')))";
+
+/// Resources in service-owned statuses that no active job works on or mentions (I3: there are none, unless something
+/// else wrote to the database).
+///
+/// # Errors
+/// The database is away.
+pub async fn unowned(from: &mut impl crate::conn::Read) -> Result<Vec<Unowned>> {
+    let mut found = Vec::new();
+    for (kind, statuses) in owned() {
+        let text = format!(
+            "SELECT r.id, r.status FROM {} r WHERE r.deleted = FALSE AND r.status IN ({}) AND {NO_JOB}",
+            kind.table,
+            marks(statuses.len())
+        );
+        for row in from.rows(sql(text).bind_all(statuses.iter().copied())).await? {
+            found.push(Unowned { kind: kind.name, id: row.get("id")?, status: row.get("status")? });
+        }
+    }
+    Ok(found)
+}
+
+/// Moves such a resource to its error status; whether it still was as it was found.
+///
+/// # Errors
+/// The database is away.
+pub async fn settle_unowned(tx: &mut Tx, stuck: &Unowned) -> Result<bool> {
+    let Some((kind, _)) = owned().into_iter().find(|(kind, _)| kind.name == stuck.kind) else { return Ok(false) };
+    let text = format!(
+        "UPDATE {} r SET status = 'error', updated_at = {{utc}} WHERE r.id = ? AND r.deleted = FALSE AND r.status = ? AND {NO_JOB}",
+        kind.table
+    );
+    if tx.exec(sql(text.replace(" r SET", " AS r SET")).bind(&stuck.id).bind(&stuck.status)).await? == 0 {
+        return Ok(false);
+    }
+    let detail = Some("no job would have ended it");
+    let by = By::default();
+    append(tx, Change { kind: kind.name, id: &stuck.id, from: Some(&stuck.status), to: Some("error"), by, detail }).await?;
+    Ok(true)
+}

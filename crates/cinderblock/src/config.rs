@@ -1,0 +1,204 @@
+//! From flags, files and environment to what a process is to run: checked in full before anything starts.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use api::Auth;
+use control::policy::Policy;
+use control::settings::Settings;
+use model::config::Config;
+
+use crate::data_dir::{self, DataDir};
+use crate::serve::{Role, Serve};
+
+/// The backend that runs when no configuration file names any.
+const LOCAL: &str = "local";
+
+/// What a process is to run.
+#[derive(Debug)]
+pub struct Boot {
+    pub config: Config,
+    pub data_dir: DataDir,
+    pub roles: Vec<Role>,
+    pub settings: Settings,
+    pub api_listen: SocketAddr,
+    pub iscsi_listen: SocketAddr,
+    pub database: String,
+    pub auth: Auth,
+    pub policy: Policy,
+    pub debug: bool,
+}
+
+impl Boot {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, where it stands, and what to do.
+    pub fn read(serve: &Serve) -> anyhow::Result<Self> {
+        let embedded = serve.config_file.is_empty();
+        let mut config = read_files(&serve.config_file)?;
+        let state = match &serve.data_dir {
+            Some(path) => path.clone(),
+            None if embedded => data_dir::default_path(),
+            None => PathBuf::from(config.default_section().require::<String>("state_path")?),
+        };
+        let roles = if serve.role.is_empty() { Role::ALL.to_vec() } else { serve.role.clone() };
+        let data_dir = DataDir::open(&state, &roles)?;
+        set_defaults(&mut config, &data_dir.path, embedded);
+        if !embedded {
+            refuse_unbuilt(&config)?;
+        }
+        let host = match config.default_section().get::<String>("host")? {
+            Some(host) if config.default_section().is_set("host") => host,
+            _ if embedded => data_dir.kept_text("host", host_name)?,
+            _ => host_name()?,
+        };
+        let settings = Settings::read(&config, &host)?;
+        let auth = read_auth(&config)?;
+        let (api_listen, iscsi_listen) = listeners(serve, &config, embedded)?;
+        if roles.contains(&Role::Api) && !auth.keeps_strangers_out() && !api_listen.ip().is_loopback() {
+            bail!(
+                "auth_strategy lets everybody be the administrator, so the API listens on loopback only, not on \
+                 {api_listen}; set auth_strategy = http_basic with http_basic_auth_user_file, or listen on 127.0.0.1"
+            );
+        }
+        let database = config.section("database").require::<String>("connection")?;
+        let policy = read_policy(&config, &data_dir.path, &serve.config_file)?;
+        let debug = config.default_section().get::<bool>("debug")?.unwrap_or(false);
+        Ok(Self { config, data_dir, roles, settings, api_listen, iscsi_listen, database, auth, policy, debug })
+    }
+
+    /// Whether this process runs a role.
+    pub fn runs(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Warns, once each, of what an operator should know of the files.
+    pub fn tell_oddities(&self) {
+        for unknown in self.config.unknown_options() {
+            tracing::warn!("{unknown}");
+        }
+        for old in self.config.old_names() {
+            tracing::warn!("{old}");
+        }
+        for warning in self.policy.warnings() {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
+fn read_files(paths: &[PathBuf]) -> anyhow::Result<Config> {
+    let mut files = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        files.push((path.display().to_string(), text));
+    }
+    let environment = std::env::vars().filter(|(name, _)| name.starts_with("OS_"));
+    Ok(Config::parse(&files, environment)?)
+}
+
+/// What holds when neither file nor environment says otherwise. Without any file that is the whole embedded service; with one, Cinder's
+/// defaults hold and only paths move into the data directory.
+fn set_defaults(config: &mut Config, data_dir: &Path, embedded: bool) {
+    let path = |name: &str| data_dir.join(name).display().to_string();
+    config.set_default("DEFAULT", "state_path", data_dir.display().to_string());
+    config.set_default("database", "connection", format!("sqlite:///{}", path("cinderblock.db")));
+    if !embedded {
+        return;
+    }
+    config.set_default("DEFAULT", "auth_strategy", "none");
+    config.set_default("DEFAULT", "transport_url", "none://");
+    config.set_default("DEFAULT", "enabled_backends", LOCAL);
+    config.set_default("DEFAULT", "backup_driver", "cinder.backup.drivers.posix.PosixBackupDriver");
+    config.set_default("DEFAULT", "backup_posix_path", path("backup"));
+    config.set_default(LOCAL, "volume_driver", "file");
+    config.set_default(LOCAL, "volume_backend_name", LOCAL);
+    config.set_default(LOCAL, "file_directory", path("volumes"));
+}
+
+/// What a configuration asks for and this release does not have yet fails here, by name.
+fn refuse_unbuilt(config: &Config) -> anyhow::Result<()> {
+    let section = config.default_section();
+    let strategy: String = section.require("auth_strategy")?;
+    if strategy == "keystone" {
+        bail!(
+            "auth_strategy = keystone (Cinder's default) is not available in this release; set auth_strategy to \
+             http_basic, noauth or none in [DEFAULT]"
+        );
+    }
+    let transport: String = section.require("transport_url")?;
+    if !transport.starts_with("none:") {
+        let scheme = transport.split(':').next().unwrap_or_default();
+        bail!(
+            "transport_url = {scheme}://... is not available in this release; set transport_url = none:// in [DEFAULT]: \
+             work then travels through the database alone"
+        );
+    }
+    Ok(())
+}
+
+fn read_auth(config: &Config) -> anyhow::Result<Auth> {
+    let section = config.default_section();
+    let strategy: String = section.require("auth_strategy")?;
+    Ok(match strategy.as_str() {
+        "none" => Auth::Open,
+        "noauth" | "noauth_include_project_id" => Auth::NoAuth,
+        "http_basic" => {
+            let file = section
+                .get::<String>("http_basic_auth_user_file")?
+                .map_or_else(|| PathBuf::from("/etc/cinder/htpasswd"), PathBuf::from);
+            Auth::Basic(
+                api::auth::Htpasswd::open(&file)
+                    .with_context(|| format!("http_basic_auth_user_file {}", file.display()))?,
+            )
+        }
+        other => return Err(section.error("auth_strategy", format!("{other:?} is none of none, noauth, http_basic")).into()),
+    })
+}
+
+fn listeners(serve: &Serve, config: &Config, embedded: bool) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+    let section = config.default_section();
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let address = |option: &str| -> anyhow::Result<IpAddr> {
+        let text: String = section.get(option)?.unwrap_or_else(|| loopback.to_string());
+        text.parse().map_err(|_| section.error(option, format!("{text:?} is not an IP address")).into())
+    };
+    let api = match serve.api_listen {
+        Some(listen) => listen,
+        None if embedded => SocketAddr::new(loopback, 8776),
+        None => SocketAddr::new(
+            address("osapi_volume_listen")?,
+            section.get::<u16>("osapi_volume_listen_port")?.unwrap_or(8776),
+        ),
+    };
+    let iscsi = match serve.iscsi_listen {
+        Some(listen) => listen,
+        None => SocketAddr::new(loopback, 3260),
+    };
+    Ok((api, iscsi))
+}
+
+fn read_policy(config: &Config, data_dir: &Path, files: &[PathBuf]) -> anyhow::Result<Policy> {
+    let section = config.section("oslo_policy");
+    let name: String = section.get("policy_file")?.unwrap_or_else(|| "policy.yaml".into());
+    // Relative names are looked for beside the configuration files, then in the data directory.
+    let beside = files.iter().filter_map(|file| file.parent()).map(Path::to_path_buf).chain([data_dir.to_path_buf()]);
+    let found = beside.map(|folder| folder.join(&name)).find(|path| path.exists());
+    let mut texts = Vec::new();
+    if let Some(path) = found {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        texts.push((path.display().to_string(), text));
+    }
+    let options = control::policy::Options {
+        enforce_new_defaults: section.get("enforce_new_defaults")?.unwrap_or(true),
+        ..control::policy::Options::default()
+    };
+    Ok(Policy::load(&texts, &options)?)
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_str().context("the host's name is not text")?;
+    Ok(name.to_owned())
+}

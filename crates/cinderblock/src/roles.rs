@@ -1,0 +1,123 @@
+//! Runs the roles of a process until it is told to stop, then lets work under way come to a safe end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use control::engine::{Runner, RunnerConfig};
+use control::{Cloud, service};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::serve::{Role, say_ready};
+use crate::wiring::Service;
+
+/// How often a runner looks for work without having been rung: the price of a lost ring.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Jobs at the same time in one process.
+const SLOTS: usize = 64;
+/// How long a stopping process waits for requests and steps.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Runs a process.
+///
+/// # Errors
+/// What kept a role from starting.
+pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<()> {
+    let Service { boot, cloud, node } = service;
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let host = boot.settings.host.clone();
+    let mut services: Vec<model::ServiceId> = node.services.values().copied().collect();
+    let mut queues = Vec::new();
+    if boot.runs(Role::Scheduler) {
+        services.push(cloud.register(service::SCHEDULER, &host, &boot.settings.zone).await?);
+        queues.push(control::cloud::SCHEDULER.to_owned());
+    }
+    if boot.runs(Role::Volume) {
+        queues.extend(node.services.keys().map(|host| Cloud::volume_queue(host)));
+        for host in node.services.keys() {
+            cloud.report_stats(&node, host).await.map_err(|failure| anyhow::anyhow!("{host}: {}", failure.message))?;
+        }
+        tasks.spawn(cloud.clone().keep_reporting(node.clone(), stop.clone()));
+    }
+    if boot.runs(Role::Backup) {
+        services.push(cloud.register(service::BACKUP, &host, &boot.settings.zone).await?);
+        queues.push(Cloud::backup_queue(&host));
+    }
+    tasks.spawn(cloud.clone().beat(services, stop.clone()));
+    let api = if boot.runs(Role::Api) {
+        let listener = TcpListener::bind(boot.api_listen)
+            .await
+            .with_context(|| format!("cannot listen on {} (--api-listen chooses another)", boot.api_listen))?;
+        let address = listener.local_addr()?;
+        tasks.spawn(serve_api(listener, edge(&boot, &cloud, metrics)?, stop.clone()));
+        Some(address)
+    } else {
+        None
+    };
+    if !queues.is_empty() {
+        let names: Vec<&str> = boot.roles.iter().map(|role| role.name()).collect();
+        let config = RunnerConfig {
+            queues,
+            owner: format!("{host}/{}", names.join("+")),
+            lease: boot.settings.lease,
+            slots: SLOTS,
+            sweep: SWEEP,
+        };
+        tasks.spawn(Runner::new(cloud.clone(), node.clone(), config).run(stop.clone()));
+    }
+    say_ready(api, None, &boot.data_dir.path);
+    wait_for_signal().await?;
+    tracing::info!("stopping");
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+        tracing::warn!("some work did not come to an end; it goes on at the next start");
+    }
+    cloud.db.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn edge(boot: &crate::config::Boot, cloud: &Cloud, metrics: PrometheusHandle) -> anyhow::Result<api::Edge> {
+    let section = boot.config.default_section();
+    let filters = match section.get::<String>("resource_query_filters_file")? {
+        Some(file) if section.is_set("resource_query_filters_file") => {
+            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+            api::list::ResourceFilters::parse(&text).with_context(|| file)?
+        }
+        _ => api::list::ResourceFilters::default(),
+    };
+    let settings = api::Settings {
+        public_endpoint: section.get("public_endpoint")?,
+        max_limit: section.get::<u32>("osapi_max_limit")?.unwrap_or(1000),
+        max_body: boot.config.section("oslo_middleware").get::<usize>("max_request_body_size")?.unwrap_or(114_688),
+        filters,
+        metrics: Some(Arc::new(move || metrics.render())),
+        ..api::Settings::default()
+    };
+    Ok(api::Edge::new(cloud.clone(), boot.auth.clone(), settings))
+}
+
+async fn serve_api(listener: TcpListener, edge: api::Edge, stop: CancellationToken) {
+    let served = axum::serve(listener, api::router(Arc::new(edge)))
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the API stopped");
+    }
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

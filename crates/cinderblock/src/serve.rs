@@ -1,0 +1,103 @@
+//! `cinderblock serve`.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::telemetry::{self, LogFormat};
+use crate::{config, roles, wiring};
+
+/// A part of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub enum Role {
+    Api,
+    Scheduler,
+    Volume,
+    Backup,
+    Target,
+    Compute,
+}
+
+impl Role {
+    /// All that exist.
+    pub const ALL: [Self; 6] =
+        [Self::Api, Self::Scheduler, Self::Volume, Self::Backup, Self::Target, Self::Compute];
+
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Scheduler => "scheduler",
+            Self::Volume => "volume",
+            Self::Backup => "backup",
+            Self::Target => "target",
+            Self::Compute => "compute",
+        }
+    }
+}
+
+/// Options of `serve`. What is not given comes from the configuration files, else from the embedded defaults.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where everything of this installation is kept [default: cinderblock under the user's data directory]
+    #[arg(long, env = "CINDERBLOCK_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where the API listens [default: 127.0.0.1:8776]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub api_listen: Option<SocketAddr>,
+    /// Where the iSCSI target listens [default: 127.0.0.1:3260]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub iscsi_listen: Option<SocketAddr>,
+    /// A file in the format of cinder.conf; later ones win (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Vec<PathBuf>,
+    /// A part to run; all if none is named (repeatable)
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<Role>,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Log more
+    #[arg(long)]
+    pub debug: bool,
+}
+
+impl Serve {
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// What kept it from starting, and what to do about it.
+    pub fn run(self) -> anyhow::Result<()> {
+        let boot = config::Boot::read(&self)?;
+        telemetry::start_logging(self.log_format, self.debug || boot.debug);
+        let metrics = telemetry::start_metrics()?;
+        boot.tell_oddities();
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+            let service = wiring::build(boot).await?;
+            roles::run(service, metrics).await
+        })
+    }
+}
+
+/// Tells on standard output where the service listens and what to try.
+pub fn say_ready(api: Option<SocketAddr>, iscsi: Option<SocketAddr>, data_dir: &std::path::Path) {
+    let mut text = format!("cinderblock {} is ready, data in {}\n", env!("CARGO_PKG_VERSION"), data_dir.display());
+    if let Some(iscsi) = iscsi {
+        text.push_str(&format!("  iSCSI  {iscsi}\n"));
+    }
+    if let Some(api) = api {
+        let endpoint = format!("http://{api}/v3");
+        let flag = if api.port() == 8776 { String::new() } else { format!(" --endpoint {endpoint}") };
+        text.push_str(&format!(
+            "  API    {endpoint}\n\nTry:\n\
+             \x20 cinderblock volume create --name first --size 1 --wait{flag}\n\
+             \x20 cinderblock volume list{flag}\n\
+             \x20 openstack --os-auth-type none --os-endpoint {endpoint} volume list\n"
+        ));
+    }
+    // Nobody may be reading; the service runs all the same.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}

@@ -1,0 +1,69 @@
+//! Builds what the roles of a process share: database, bus, drivers, the service itself.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use control::bus::LocalBus;
+use control::node::Node;
+use control::{Cloud, Parts, service};
+use drivers::SharedDriver;
+use drivers::file::{FileConfig, FileDriver};
+
+use crate::config::Boot;
+use crate::serve::Role;
+
+/// A process that is ready to run its roles.
+#[derive(Debug)]
+pub struct Service {
+    pub boot: Boot,
+    pub cloud: Cloud,
+    pub node: Arc<Node>,
+}
+
+/// Class paths of Cinder's that mean one of our drivers.
+const DRIVERS: &[(&str, &str)] = &[("file", "file")];
+
+/// Opens the database (and brings it up to date), starts the drivers.
+///
+/// # Errors
+/// What cannot be reached or used.
+pub async fn build(boot: Boot) -> anyhow::Result<Service> {
+    let connections = boot.config.section("database").get::<u32>("max_pool_size")?.unwrap_or(5).max(2);
+    let db = db::Db::connect(&boot.database, connections).await.context("cannot open the database")?;
+    db::schema::migrate(&db).await.context("cannot bring the database up to date")?;
+    let cloud = Cloud::new(Parts {
+        db,
+        bus: Arc::new(LocalBus::default()),
+        policy: boot.policy.clone(),
+        settings: boot.settings.clone(),
+        sealer: boot.data_dir.sealer()?,
+    });
+    let mut node = Node { host: boot.settings.host.clone(), ..Node::default() };
+    if boot.runs(Role::Volume) || boot.runs(Role::Target) || boot.runs(Role::Backup) {
+        for section in boot.config.backends()? {
+            let host = format!("{}@{}", boot.settings.host, section.name());
+            let driver = open_driver(&section).with_context(|| format!("backend [{}]", section.name()))?;
+            driver.start().await.with_context(|| format!("backend [{}]", section.name()))?;
+            if boot.runs(Role::Volume) {
+                let zone = section.get::<String>("backend_availability_zone")?;
+                let zone = zone.unwrap_or_else(|| boot.settings.zone.clone());
+                let id = cloud.register(service::VOLUME, &host, &zone).await?;
+                node.services.insert(host.clone(), id);
+            }
+            node.backends.insert(host, driver);
+        }
+    }
+    Ok(Service { boot, cloud, node: Arc::new(node) })
+}
+
+fn open_driver(section: &model::config::Section<'_>) -> anyhow::Result<SharedDriver> {
+    let wanted: String = section.require("volume_driver")?;
+    match DRIVERS.iter().find(|(name, _)| *name == wanted).map(|(_, driver)| *driver) {
+        Some("file") => {
+            let text = |option: &str| section.get::<String>(option).ok().flatten();
+            let config = FileConfig::from_options(section.name(), text).map_err(anyhow::Error::msg)?;
+            Ok(Arc::new(FileDriver::new(config)))
+        }
+        _ => bail!("volume_driver = {wanted} is not available in this release; available: file"),
+    }
+}
