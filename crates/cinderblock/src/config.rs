@@ -66,7 +66,18 @@ impl Boot {
         let database = config.section("database").require::<String>("connection")?;
         let policy = read_policy(&config, &data_dir.path, &serve.config_file)?;
         let debug = config.default_section().get::<bool>("debug")?.unwrap_or(false);
-        Ok(Self { config, data_dir, roles, settings, api_listen, iscsi_listen, database, auth, policy, debug })
+        Ok(Self {
+            config,
+            data_dir,
+            roles,
+            settings,
+            api_listen,
+            iscsi_listen,
+            database,
+            auth,
+            policy,
+            debug,
+        })
     }
 
     /// Whether this process runs a role.
@@ -91,7 +102,8 @@ impl Boot {
 fn read_files(paths: &[PathBuf]) -> anyhow::Result<Config> {
     let mut files = Vec::new();
     for path in paths {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         files.push((path.display().to_string(), text));
     }
     let environment = std::env::vars().filter(|(name, _)| name.starts_with("OS_"));
@@ -153,7 +165,11 @@ fn read_auth(config: &Config) -> anyhow::Result<Auth> {
                     .with_context(|| format!("http_basic_auth_user_file {}", file.display()))?,
             )
         }
-        other => return Err(section.error("auth_strategy", format!("{other:?} is none of none, noauth, http_basic")).into()),
+        other => {
+            return Err(section
+                .error("auth_strategy", format!("{other:?} is none of none, noauth, http_basic"))
+                .into());
+        }
     })
 }
 
@@ -183,11 +199,13 @@ fn read_policy(config: &Config, data_dir: &Path, files: &[PathBuf]) -> anyhow::R
     let section = config.section("oslo_policy");
     let name: String = section.get("policy_file")?.unwrap_or_else(|| "policy.yaml".into());
     // Relative names are looked for beside the configuration files, then in the data directory.
-    let beside = files.iter().filter_map(|file| file.parent()).map(Path::to_path_buf).chain([data_dir.to_path_buf()]);
+    let beside =
+        files.iter().filter_map(|file| file.parent()).map(Path::to_path_buf).chain([data_dir.to_path_buf()]);
     let found = beside.map(|folder| folder.join(&name)).find(|path| path.exists());
     let mut texts = Vec::new();
     if let Some(path) = found {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         texts.push((path.display().to_string(), text));
     }
     let options = control::policy::Options {

@@ -48,7 +48,11 @@ impl DataDir {
     ///
     /// # Errors
     /// The file can be neither read nor made.
-    pub fn kept_text(&self, name: &str, make: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
+    pub fn kept_text(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> anyhow::Result<String>,
+    ) -> anyhow::Result<String> {
         let path = self.path.join(name);
         match fs::read_to_string(&path) {
             Ok(text) => Ok(text.trim().to_owned()),
@@ -74,8 +78,9 @@ impl DataDir {
         File::open(&path)
             .and_then(|file| file.take(KEY_BYTES as u64 + 1).read_to_end(&mut key))
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let key: [u8; KEY_BYTES] =
-            key.try_into().map_err(|_| anyhow::anyhow!("{} is not a key of {KEY_BYTES} bytes", path.display()))?;
+        let key: [u8; KEY_BYTES] = key
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("{} is not a key of {KEY_BYTES} bytes", path.display()))?;
         Ok(Sealer::new(&Secret::new(key)))
     }
 }

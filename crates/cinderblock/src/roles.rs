@@ -7,16 +7,20 @@ use anyhow::Context as _;
 use control::engine::{Runner, RunnerConfig};
 use control::{Cloud, service};
 use metrics_exporter_prometheus::PrometheusHandle;
+use model::config::Config;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Boot;
 use crate::serve::{Role, say_ready};
 use crate::wiring::Service;
 
 /// How often a runner looks for work without having been rung: the price of a lost ring.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often the reconciler looks.
+const RECONCILE: Duration = Duration::from_secs(60);
 /// Jobs at the same time in one process.
 const SLOTS: usize = 64;
 /// How long a stopping process waits for requests and steps.
@@ -40,25 +44,19 @@ pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<
     if boot.runs(Role::Volume) {
         queues.extend(node.services.keys().map(|host| Cloud::volume_queue(host)));
         for host in node.services.keys() {
-            cloud.report_stats(&node, host).await.map_err(|failure| anyhow::anyhow!("{host}: {}", failure.message))?;
+            cloud
+                .report_stats(&node, host)
+                .await
+                .map_err(|failure| anyhow::anyhow!("{host}: {}", failure.message))?;
         }
         tasks.spawn(cloud.clone().keep_reporting(node.clone(), stop.clone()));
+        tasks.spawn(cloud.clone().keep_reconciling(node.clone(), RECONCILE, stop.clone()));
     }
     if boot.runs(Role::Backup) {
         services.push(cloud.register(service::BACKUP, &host, &boot.settings.zone).await?);
         queues.push(Cloud::backup_queue(&host));
     }
     tasks.spawn(cloud.clone().beat(services, stop.clone()));
-    let api = if boot.runs(Role::Api) {
-        let listener = TcpListener::bind(boot.api_listen)
-            .await
-            .with_context(|| format!("cannot listen on {} (--api-listen chooses another)", boot.api_listen))?;
-        let address = listener.local_addr()?;
-        tasks.spawn(serve_api(listener, edge(&boot, &cloud, metrics)?, stop.clone()));
-        Some(address)
-    } else {
-        None
-    };
     if !queues.is_empty() {
         let names: Vec<&str> = boot.roles.iter().map(|role| role.name()).collect();
         let config = RunnerConfig {
@@ -70,7 +68,22 @@ pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<
         };
         tasks.spawn(Runner::new(cloud.clone(), node.clone(), config).run(stop.clone()));
     }
-    say_ready(api, None, &boot.data_dir.path);
+    let serves_api = boot.runs(Role::Api);
+    // The data directory's locks are held until the end.
+    let Boot { config, data_dir, auth, api_listen, .. } = boot;
+    let api = if serves_api {
+        let listener = TcpListener::bind(api_listen)
+            .await
+            .with_context(|| format!("cannot listen on {api_listen} (--api-listen chooses another)"))?;
+        let address = listener.local_addr()?;
+        let edge =
+            api::Edge { policy: cloud.policy.clone(), auth, settings: api_settings(&config, metrics)? };
+        tasks.spawn(serve_api(listener, edge, stop.clone()));
+        Some(address)
+    } else {
+        None
+    };
+    say_ready(api, None, &data_dir.path);
     wait_for_signal().await?;
     tracing::info!("stopping");
     stop.cancel();
@@ -83,8 +96,8 @@ pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<
     Ok(())
 }
 
-fn edge(boot: &crate::config::Boot, cloud: &Cloud, metrics: PrometheusHandle) -> anyhow::Result<api::Edge> {
-    let section = boot.config.default_section();
+fn api_settings(config: &Config, metrics: PrometheusHandle) -> anyhow::Result<api::Settings> {
+    let section = config.default_section();
     let filters = match section.get::<String>("resource_query_filters_file")? {
         Some(file) if section.is_set("resource_query_filters_file") => {
             let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
@@ -92,15 +105,14 @@ fn edge(boot: &crate::config::Boot, cloud: &Cloud, metrics: PrometheusHandle) ->
         }
         _ => api::list::ResourceFilters::default(),
     };
-    let settings = api::Settings {
+    Ok(api::Settings {
         public_endpoint: section.get("public_endpoint")?,
         max_limit: section.get::<u32>("osapi_max_limit")?.unwrap_or(1000),
-        max_body: boot.config.section("oslo_middleware").get::<usize>("max_request_body_size")?.unwrap_or(114_688),
+        max_body: config.section("oslo_middleware").get::<usize>("max_request_body_size")?.unwrap_or(114_688),
         filters,
         metrics: Some(Arc::new(move || metrics.render())),
         ..api::Settings::default()
-    };
-    Ok(api::Edge::new(cloud.clone(), boot.auth.clone(), settings))
+    })
 }
 
 async fn serve_api(listener: TcpListener, edge: api::Edge, stop: CancellationToken) {

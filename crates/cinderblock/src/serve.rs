@@ -83,7 +83,8 @@ impl Serve {
 
 /// Tells on standard output where the service listens and what to try.
 pub fn say_ready(api: Option<SocketAddr>, iscsi: Option<SocketAddr>, data_dir: &std::path::Path) {
-    let mut text = format!("cinderblock {} is ready, data in {}\n", env!("CARGO_PKG_VERSION"), data_dir.display());
+    let mut text =
+        format!("cinderblock {} is ready, data in {}\n", env!("CARGO_PKG_VERSION"), data_dir.display());
     if let Some(iscsi) = iscsi {
         text.push_str(&format!("  iSCSI  {iscsi}\n"));
     }

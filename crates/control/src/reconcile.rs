@@ -62,7 +62,13 @@ pub struct Report {
 }
 
 impl Report {
-    fn add(&mut self, kind: FindingKind, subject: impl Into<String>, detail: impl Into<String>, repaired: bool) {
+    fn add(
+        &mut self,
+        kind: FindingKind,
+        subject: impl Into<String>,
+        detail: impl Into<String>,
+        repaired: bool,
+    ) {
         self.findings.push(Finding { kind, subject: subject.into(), detail: detail.into(), repaired });
     }
 
@@ -95,14 +101,21 @@ impl Cloud {
         Ok(report)
     }
 
-    async fn reconcile_backend(&self, node: &Node, host: &str, how: How, report: &mut Report) -> Result<(), Failure> {
+    async fn reconcile_backend(
+        &self,
+        node: &Node,
+        host: &str,
+        how: How,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
         let Some(driver) = node.backends.get(host) else { return Ok(()) };
         // Rows first: what is made after this is not missing.
         let rows = db::volume::on_backend(&mut self.db.read(), host).await?;
         let found = driver.list().await?;
         for volume in rows.iter().filter(|volume| SETTLED.contains(&volume.status)) {
             let id = volume.name_id.unwrap_or(volume.id);
-            let there = found.iter().any(|found| matches!(found, Found::Volume { id: other, .. } if *other == id));
+            let there =
+                found.iter().any(|found| matches!(found, Found::Volume { id: other, .. } if *other == id));
             if !there {
                 report.add(FindingKind::Missing, format!("volume {id}"), format!("not on {host}"), false);
             }
@@ -111,14 +124,26 @@ impl Cloud {
             match thing {
                 Found::Volume { id, .. } => match db::volume::tombstone(&mut self.db.read(), id).await? {
                     Some(false) => {}
-                    None => report.add(FindingKind::Unknown, format!("volume {id}"), format!("on {host}"), false),
+                    None => {
+                        report.add(FindingKind::Unknown, format!("volume {id}"), format!("on {host}"), false)
+                    }
                     Some(true) => {
                         let repaired = how == How::Repair && self.remove_volume(node, host, id).await;
-                        report.add(FindingKind::Leaked, format!("volume {id}"), format!("on {host}"), repaired);
+                        report.add(
+                            FindingKind::Leaked,
+                            format!("volume {id}"),
+                            format!("on {host}"),
+                            repaired,
+                        );
                     }
                 },
                 Found::Snapshot { id, .. } => match db::snapshot::tombstone(&mut self.db.read(), id).await? {
-                    None => report.add(FindingKind::Unknown, format!("snapshot {id}"), format!("on {host}"), false),
+                    None => report.add(
+                        FindingKind::Unknown,
+                        format!("snapshot {id}"),
+                        format!("on {host}"),
+                        false,
+                    ),
                     // A volume's deletion takes what is left of its snapshots.
                     Some(_) => {}
                 },
@@ -157,7 +182,12 @@ impl Cloud {
         report: &mut Report,
     ) -> Result<(), Failure> {
         let Some(row) = db::job::get(&mut self.db.read(), job).await? else {
-            report.add(FindingKind::Unknown, name, format!("half-made on {host} by a job that is not here"), false);
+            report.add(
+                FindingKind::Unknown,
+                name,
+                format!("half-made on {host} by a job that is not here"),
+                false,
+            );
             return Ok(());
         };
         let active = matches!(row.state, JobState::Running | JobState::Undoing | JobState::Queued);
@@ -215,7 +245,9 @@ impl Cloud {
     }
 
     async fn reconcile_counts(&self, report: &mut Report) -> Result<(), Failure> {
-        let active = db::job::list(&mut self.db.read(), &Wanted { active: true, limit: 1, ..Wanted::default() }).await?;
+        let active =
+            db::job::list(&mut self.db.read(), &Wanted { active: true, limit: 1, ..Wanted::default() })
+                .await?;
         if !active.is_empty() {
             // A recount while work is under way compares two moments; it waits for a quiet one.
             return Ok(());
@@ -226,8 +258,11 @@ impl Cloud {
                 db::quota::recount(&mut self.db.read(), &project, !self.settings.snapshot_gb_free).await?;
             for (resource, usage) in counted {
                 let real = recount.get(&resource).copied().unwrap_or(0);
-                if KNOWN.iter().any(|known| resource.starts_with(known)) && (usage.in_use != real || usage.reserved != 0) {
-                    let detail = format!("in use {} reserved {}, recount {real}", usage.in_use, usage.reserved);
+                if KNOWN.iter().any(|known| resource.starts_with(known))
+                    && (usage.in_use != real || usage.reserved != 0)
+                {
+                    let detail =
+                        format!("in use {} reserved {}, recount {real}", usage.in_use, usage.reserved);
                     report.add(FindingKind::Miscounted, format!("{project}/{resource}"), detail, false);
                 }
             }

@@ -448,8 +448,18 @@ pub struct Unowned {
 fn owned() -> [(&'static Kind, Vec<&'static str>); 3] {
     [
         (&VOLUME, VolumeOp::ALL.iter().filter_map(|op| op.rule().shows).map(VolumeStatus::as_str).collect()),
-        (&SNAPSHOT, SnapshotOp::ALL.iter().filter_map(|op| op.rule().shows).map(model::SnapshotStatus::as_str).collect()),
-        (&BACKUP, BackupOp::ALL.iter().filter_map(|op| op.rule().shows).map(model::BackupStatus::as_str).collect()),
+        (
+            &SNAPSHOT,
+            SnapshotOp::ALL
+                .iter()
+                .filter_map(|op| op.rule().shows)
+                .map(model::SnapshotStatus::as_str)
+                .collect(),
+        ),
+        (
+            &BACKUP,
+            BackupOp::ALL.iter().filter_map(|op| op.rule().shows).map(model::BackupStatus::as_str).collect(),
+        ),
     ]
 }
 
@@ -481,7 +491,9 @@ pub async fn unowned(from: &mut impl crate::conn::Read) -> Result<Vec<Unowned>> 
 /// # Errors
 /// The database is away.
 pub async fn settle_unowned(tx: &mut Tx, stuck: &Unowned) -> Result<bool> {
-    let Some((kind, _)) = owned().into_iter().find(|(kind, _)| kind.name == stuck.kind) else { return Ok(false) };
+    let Some((kind, _)) = owned().into_iter().find(|(kind, _)| kind.name == stuck.kind) else {
+        return Ok(false);
+    };
     let text = format!(
         "UPDATE {} r SET status = 'error', updated_at = {{utc}} WHERE r.id = ? AND r.deleted = FALSE AND r.status = ? AND {NO_JOB}",
         kind.table
@@ -491,6 +503,10 @@ pub async fn settle_unowned(tx: &mut Tx, stuck: &Unowned) -> Result<bool> {
     }
     let detail = Some("no job would have ended it");
     let by = By::default();
-    append(tx, Change { kind: kind.name, id: &stuck.id, from: Some(&stuck.status), to: Some("error"), by, detail }).await?;
+    append(
+        tx,
+        Change { kind: kind.name, id: &stuck.id, from: Some(&stuck.status), to: Some("error"), by, detail },
+    )
+    .await?;
     Ok(true)
 }

@@ -237,10 +237,12 @@ impl Config {
         Ok(backends)
     }
 
-    /// Whether a file or the environment says anything about a section.
+    /// Whether a file, the environment or a supplied default says anything about a section.
     pub fn has_section(&self, name: &str) -> bool {
         let prefix = format!("OS_{}__", name.to_uppercase());
-        self.sections.contains_key(&normalise(name))
+        let name = normalise(name);
+        self.sections.contains_key(&name)
+            || self.defaults.keys().any(|(section, _)| *section == name)
             || self.environment.keys().any(|variable| variable.starts_with(&prefix))
     }
 
