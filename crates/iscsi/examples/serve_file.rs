@@ -1,0 +1,44 @@
+//! Serves a file as LUN 0, for conformance suites and measurements:
+//! `serve_file FILE [ADDR:PORT] [IQN] [USER:SECRET] [ro|removable] [threads=N]`.
+
+#[path = "../tests/support/device.rs"]
+#[allow(dead_code)]
+mod device;
+
+use std::path::Path;
+
+use iscsi::{Access, Chap, Export, Lun, Target, TargetConfig};
+use model::Secret;
+use uuid::Uuid;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let file = args.next().ok_or("which file?")?;
+    let portal = args.next().unwrap_or_else(|| "127.0.0.1:3260".to_owned());
+    let iqn = args.next().unwrap_or_else(|| "iqn.2010-10.org.openstack:example".to_owned());
+    let mut access = Access::Open;
+    let mut lun = Lun::new(0, device::SparseFile::open(Path::new(&file))?, Uuid::from_u128(1));
+    let mut config = TargetConfig::new(vec![portal.parse()?]);
+    for arg in args {
+        match arg.as_str() {
+            "ro" => lun.read_only = true,
+            "removable" => lun.removable = true,
+            other => match (other.strip_prefix("threads="), other.split_once(':')) {
+                (Some(threads), _) => config.threads = threads.parse()?,
+                (None, Some((user, secret))) => {
+                    let secret = Secret::new(secret.to_owned());
+                    access = Access::Chap(Chap { user: user.to_owned(), secret, mutual: None });
+                }
+                _ => return Err(format!("what is {other:?}?").into()),
+            },
+        }
+    }
+    let target = Target::bind(config).await?;
+    target.put(Export { iqn: iqn.clone(), luns: vec![lun], access }).await?;
+    target.start();
+    println!("iscsi://{}/{iqn}/0", target.portals()[0]);
+    tokio::signal::ctrl_c().await?;
+    target.shutdown().await;
+    Ok(())
+}
