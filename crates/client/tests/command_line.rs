@@ -25,6 +25,7 @@ fn what_the_documents_show_parses() {
         "cinderblock volume create data --size 10 --type fast --metadata a=b --wait",
         "cinderblock volume create copy --source data --wait --timeout 60",
         "cinderblock volume create --snapshot s1",
+        "cinderblock volume create --name first --size 1 --wait",
         "cinderblock --help",
         "cinderblock volume list --json --endpoint http://h:1/v3",
         "cinderblock volume --json list --status available --limit 5",

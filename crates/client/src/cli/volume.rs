@@ -71,6 +71,9 @@ pub enum Command {
 pub struct Create {
     /// Name
     name: Option<String>,
+    /// The same, as an option
+    #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
+    named: Option<String>,
     /// Size in GiB; with a source, at least the source's (its size when left out)
     #[arg(long, value_name = "GIB", required_unless_present_any = ["snapshot", "source", "backup"])]
     size: Option<u64>,
@@ -159,7 +162,7 @@ impl Create {
     async fn run(self, session: &Session) -> Result<()> {
         let client = &session.client;
         let mut wanted = NewVolume {
-            name: self.name,
+            name: self.name.or(self.named),
             description: self.description,
             size: self.size,
             volume_type: self.volume_type,
