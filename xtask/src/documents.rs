@@ -93,9 +93,12 @@ fn links(text: &str) -> Vec<&str> {
     links
 }
 
-/// Rows of tables that begin with `` | `option` ``.
+/// Rows of tables that begin with `` | `option` ``; flags are the command line's own matter.
 fn documented_options(text: &str) -> Vec<&str> {
-    text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
+    text.lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .filter(|option| !option.starts_with('-'))
+        .collect()
 }
 
 #[cfg(test)]
@@ -112,7 +115,7 @@ mod tests {
     #[test]
     fn options_are_the_first_cells() {
         assert_eq!(
-            documented_options("| option | default |\n|---|---|\n| `host` | the `x` name |"),
+            documented_options("| option | default |\n|---|---|\n| `host` | the `x` name |\n| `--flag` | |"),
             ["host"]
         );
     }
