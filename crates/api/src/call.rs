@@ -1,8 +1,10 @@
 //! One request on its way to a handler: who asks, at which version, for what.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
-use control::Context;
+use control::{Context, Error, error};
 use http::HeaderMap;
 use model::list::{ListQuery, Listed};
 use serde_json::Value;
@@ -35,6 +37,16 @@ impl Call {
     /// A parameter of the path; empty when the path has none of that name.
     pub fn param(&self, name: &str) -> &str {
         self.params.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+    }
+
+    /// The id in the path, spelled as ids are; any other text is nobody's.
+    ///
+    /// # Errors
+    /// 404 of that kind of thing.
+    pub fn id<T: FromStr + Display>(&self, name: &str, what: error::Resource) -> Result<T, Fault> {
+        let text = self.param(name);
+        let id = text.parse::<T>().ok().filter(|id| id.to_string() == text);
+        id.ok_or_else(|| Error::NotFound(what, text.to_owned()).into())
     }
 
     /// What the body holds under `key`; an empty object when that is none.

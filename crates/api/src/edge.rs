@@ -9,8 +9,8 @@ use std::time::Instant;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
-use control::Context;
-use control::policy::{Policy, Target};
+use control::policy::Target;
+use control::{Cloud, Context};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
@@ -71,7 +71,7 @@ impl fmt::Debug for Settings {
 /// The HTTP edge of one process.
 #[derive(Debug)]
 pub struct Edge {
-    pub policy: Policy,
+    pub cloud: Cloud,
     pub auth: Auth,
     pub settings: Settings,
 }
@@ -224,7 +224,7 @@ impl Edge {
         };
         if let Gate::Caller(action) = entry.route.gate
             && let Err(error) =
-                self.policy.require(action, &received.context, &Target::own(&received.context))
+                self.cloud.policy.require(action, &received.context, &Target::own(&received.context))
         {
             return Fault::from(error).render(request_id);
         }

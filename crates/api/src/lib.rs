@@ -15,7 +15,11 @@ mod query;
 mod raw;
 pub mod route;
 pub mod schema;
+mod service;
 mod table;
+mod volume;
+mod volume_metadata;
+mod volume_type;
 
 pub use auth::Auth;
 pub use edge::{Edge, Settings, router};

@@ -1,49 +1,12 @@
 //! The edge as clients meet it, without the service behind: negotiation, routing, authentication, bodies, documents.
 
-use std::sync::Arc;
+mod common;
 
-use api::{Auth, Edge, Settings, router};
-use axum::body::Body;
-use control::policy::Policy;
-use http::{HeaderMap, Request, StatusCode};
-use serde_json::{Value, json};
-use tower::ServiceExt;
+use api::Auth;
+use common::{Reply, send};
+use serde_json::json;
 
-const PROJECT: &str = "0123456789abcdef0123456789abcdef";
-
-struct Reply {
-    status: StatusCode,
-    headers: HeaderMap,
-    text: String,
-}
-
-impl Reply {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-}
-
-fn edge(auth: Auth) -> Arc<Edge> {
-    let settings =
-        Settings { max_body: 1000, metrics: Some(Arc::new(|| "up 1\n".into())), ..Settings::default() };
-    Arc::new(Edge { policy: Policy::default(), auth, settings })
-}
-
-async fn send(auth: Auth, method: &str, path: &str, headers: &[(&str, &str)], body: &'static str) -> Reply {
-    let mut request = Request::builder().method(method).uri(path).header("host", "h:1");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Body::from(body)).expect("a request");
-    let response = router(edge(auth)).oneshot(request).await.expect("an answer");
-    let (parts, body) = response.into_parts();
-    let bytes = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
-    Reply { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
-}
+use common::PROJECT;
 
 async fn get(path: &str, headers: &[(&str, &str)]) -> Reply {
     send(Auth::Open, "GET", path, headers, "").await
@@ -152,7 +115,7 @@ async fn bodies_must_be_wanted_and_announced() {
     assert_eq!(text.json(), json!({"badMediaType": {"code": 415, "message": "Unsupported Content-Type"}}));
     let unannounced = send(Auth::Open, "GET", "/v3/extensions", &[], "{").await;
     assert_eq!(unannounced.status, 200, "a body without a type is none");
-    let long: &'static str = Box::leak(" ".repeat(1001).into_boxed_str());
+    let long: &'static str = Box::leak(" ".repeat(2001).into_boxed_str());
     assert_eq!(send(Auth::Open, "GET", "/v3/extensions", &json_type, long).await.status, 413);
 }
 

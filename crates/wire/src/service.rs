@@ -37,16 +37,14 @@ pub fn detail(service: &Service) -> Object {
 }
 
 /// What enabling or disabling answers: the request again, with what it led to.
-pub fn switched(host: &str, service: &str, binary: &str, disabled: bool, reason: Option<&str>) -> Object {
-    let mut shape = object! {
+pub fn switched(host: &str, service: &str, binary: &str, disabled: bool) -> Object {
+    object! {
         "host": host,
         "service": service,
         "disabled": disabled,
         "binary": binary,
         "status": if disabled { "disabled" } else { "enabled" },
-    };
-    shape.extend(reason.map(|reason| ("disabled_reason".to_owned(), reason.into())));
-    shape
+    }
 }
 
 /// `GET /os-availability-zone`.
