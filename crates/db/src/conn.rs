@@ -60,6 +60,14 @@ macro_rules! run {
     }};
 }
 
+/// SQLite compares times as texts: arguments must be spelled as the rows are, with all six digits of the fraction.
+fn as_stored(args: Vec<Value>) -> impl Iterator<Item = Value> {
+    args.into_iter().map(|value| match value {
+        Value::Time(time) => Value::Text(time.map(|time| time.format("%Y-%m-%d %H:%M:%S%.6f").to_string())),
+        other => other,
+    })
+}
+
 impl Db {
     /// Opens a database by its URL as `[database] connection` has it: `sqlite:///path`, `postgresql://...`,
     /// `mysql+pymysql://...` (SQLAlchemy's driver suffixes are accepted and ignored).
@@ -138,7 +146,7 @@ impl Db {
         let text = self.dialect().render(&stmt.text);
         Ok(match &self.pools {
             Pools::Sqlite { readers, .. } => {
-                run!(readers, text, stmt.args, fetch_all)?.into_iter().map(Row::Sqlite).collect()
+                run!(readers, text, as_stored(stmt.args), fetch_all)?.into_iter().map(Row::Sqlite).collect()
             }
             Pools::Postgres(pool) => {
                 run!(pool, text, stmt.args, fetch_all)?.into_iter().map(Row::Postgres).collect()
@@ -184,7 +192,7 @@ impl Tx {
     pub async fn exec(&mut self, stmt: Stmt) -> Result<u64> {
         let text = self.dialect().render(&stmt.text);
         Ok(match &mut self.inner {
-            Inner::Sqlite(tx) => run!(&mut **tx, text, stmt.args, execute)?.rows_affected(),
+            Inner::Sqlite(tx) => run!(&mut **tx, text, as_stored(stmt.args), execute)?.rows_affected(),
             Inner::Postgres(tx) => run!(&mut **tx, text, stmt.args, execute)?.rows_affected(),
             Inner::MySql(tx) => run!(&mut **tx, text, stmt.args, execute)?.rows_affected(),
         })
@@ -241,7 +249,7 @@ impl Read for Tx {
         let text = self.dialect().render(&stmt.text);
         Ok(match &mut self.inner {
             Inner::Sqlite(tx) => {
-                run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::Sqlite).collect()
+                run!(&mut **tx, text, as_stored(stmt.args), fetch_all)?.into_iter().map(Row::Sqlite).collect()
             }
             Inner::Postgres(tx) => {
                 run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::Postgres).collect()
