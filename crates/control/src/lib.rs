@@ -16,6 +16,7 @@ pub mod policy;
 mod quota;
 pub mod reconcile;
 pub mod request;
+pub mod scheduler;
 pub mod seal;
 pub mod service;
 pub mod settings;
