@@ -267,7 +267,11 @@ async fn refusal(response: Response) -> Error {
     Error::Refused { status: status.as_u16(), fault, message, request_id }
 }
 
+/// A fault's name and message. An unknown path is answered by the layer below Cinder's, in a shape of its own.
 fn read_fault(body: &Value) -> Option<(String, String)> {
+    if let Some(message) = body.get("message").and_then(Value::as_str) {
+        return Some((String::new(), message.replace("<br />", " ").trim().to_owned()));
+    }
     let (fault, inner) = body.as_object()?.iter().next()?;
     let message = inner.get("message")?.as_str()?;
     Some((fault.clone(), message.to_owned()))
@@ -308,6 +312,8 @@ mod tests {
             serde_json::json!({"itemNotFound": {"code": 404, "message": "Volume x could not be found."}});
         assert_eq!(read_fault(&body), Some(("itemNotFound".into(), "Volume x could not be found.".into())));
         assert_eq!(read_fault(&serde_json::json!([1])), None);
+        let plain = serde_json::json!({"message": "Not here.<br /><br />\n", "code": "404 Not Found"});
+        assert_eq!(read_fault(&plain), Some((String::new(), "Not here.".into())));
         let text =
             plain_message(StatusCode::NOT_FOUND, b"404 Not Found\n\nThe resource could not be found.\n\n   ");
         assert_eq!(text, "the service answered 404 Not Found: The resource could not be found.");
