@@ -76,8 +76,7 @@ pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<
             .await
             .with_context(|| format!("cannot listen on {api_listen} (--api-listen chooses another)"))?;
         let address = listener.local_addr()?;
-        let edge =
-            api::Edge { policy: cloud.policy.clone(), auth, settings: api_settings(&config, metrics)? };
+        let edge = api::Edge { cloud: cloud.clone(), auth, settings: api_settings(&config, metrics)? };
         tasks.spawn(serve_api(listener, edge, stop.clone()));
         Some(address)
     } else {
