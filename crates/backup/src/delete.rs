@@ -58,9 +58,10 @@ async fn remove(
 ) -> Result<()> {
     let mut listing = store.list(container, prefix).await?;
     while let Some(names) = listing.next().await? {
-        let names = names.iter().filter(|name| wanted(name));
-        let deletions = stream::iter(names.map(|name| store.delete(container, name)));
-        deletions.buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
+        // Collected first: a lazy map's closure would keep this future from being sent between threads.
+        let names: Vec<&String> = names.iter().filter(|name| wanted(name)).collect();
+        let deletions: Vec<_> = names.into_iter().map(|name| store.delete(container, name)).collect();
+        stream::iter(deletions).buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
     }
     Ok(())
 }

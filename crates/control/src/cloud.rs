@@ -81,7 +81,8 @@ impl Cloud {
         match at {
             At::Scheduler => Ok(SCHEDULER.into()),
             At::Backup => {
-                let host = job.request["backup_host"].as_str().unwrap_or(&self.settings.host);
+                let placed = job.data["place"]["host"].as_str().or(job.request["backup_host"].as_str());
+                let host = placed.unwrap_or(&self.settings.host);
                 Ok(Self::backup_queue(host))
             }
             At::Volume => Ok(Self::volume_queue(&self.place_of(job).await?.service_host())),

@@ -3,6 +3,7 @@
 //! Nothing here knows HTTP, JSON shapes or SQL. The front half of an operation (check, begin) runs in the API's process;
 //! its steps run wherever the job's queue leads.
 
+pub mod backup;
 pub mod bus;
 pub mod cloud;
 pub mod context;

@@ -16,6 +16,8 @@ pub struct Node {
     pub backends: BTreeMap<String, SharedDriver>,
     /// The rows in `services` of those backends.
     pub services: BTreeMap<String, ServiceId>,
+    /// What the backup role has, where it runs.
+    pub backup: Option<crate::backup::Keeper>,
 }
 
 impl Node {

@@ -3,7 +3,13 @@
 use crate::engine::Operation;
 
 /// Every operation there is. The crash suite kills each at each of its steps.
-pub const ALL: &[&Operation] = &[&crate::volume::create::OPERATION, &crate::volume::delete::OPERATION];
+pub const ALL: &[&Operation] = &[
+    &crate::volume::create::OPERATION,
+    &crate::volume::delete::OPERATION,
+    &crate::backup::create::OPERATION,
+    &crate::backup::restore::OPERATION,
+    &crate::backup::delete::OPERATION,
+];
 
 /// The operation of a job.
 pub fn find(name: &str) -> Option<&'static Operation> {

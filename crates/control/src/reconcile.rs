@@ -138,6 +138,7 @@ impl Cloud {
                     }
                 },
                 Found::Snapshot { id, .. } => match db::snapshot::tombstone(&mut self.db.read(), id).await? {
+                    None if db::backup::froze(&mut self.db.read(), id).await? => {}
                     None => report.add(
                         FindingKind::Unknown,
                         format!("snapshot {id}"),

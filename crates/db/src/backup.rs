@@ -333,3 +333,32 @@ fn read(row: &Row) -> Result<Backup> {
         metadata: BTreeMap::new(),
     })
 }
+
+/// Holds a backup in one of these statuses until the transaction ends; whether it is in one.
+///
+/// # Errors
+/// The database is away.
+pub async fn hold(tx: &mut Tx, id: BackupId, statuses: &[BackupStatus]) -> Result<bool> {
+    let text = format!(
+        "UPDATE backups SET updated_at = updated_at WHERE id = ? AND deleted = FALSE AND status IN ({})",
+        marks(statuses.len())
+    );
+    Ok(tx.exec(sql(text).bind(id).bind_all(statuses.iter().copied())).await? > 0)
+}
+
+/// Records which service is to make a backup.
+///
+/// # Errors
+/// The database is away.
+pub async fn assign(tx: &mut Tx, id: BackupId, host: &str) -> Result<()> {
+    tx.exec(sql("UPDATE backups SET host = ? WHERE id = ?").bind(host).bind(id)).await.map(drop)
+}
+
+/// Whether a snapshot is one that a backup in the making froze its volume with.
+///
+/// # Errors
+/// The database is away.
+pub async fn froze(from: &mut impl Read, snapshot: SnapshotId) -> Result<bool> {
+    let stmt = sql("SELECT id FROM backups WHERE temp_snapshot_id = ? AND deleted = FALSE").bind(snapshot);
+    Ok(from.row(stmt).await?.is_some())
+}

@@ -57,7 +57,11 @@ fn condition(guard: Guard, kind: &Kind) -> String {
         }
         (Guard::NoGroup, "snapshots") => "(cgsnapshot_id IS NULL AND group_snapshot_id IS NULL)".into(),
         (Guard::NoGroup, _) => "(consistencygroup_id IS NULL AND group_id IS NULL)".into(),
-        (Guard::NoDependents, _) => "(num_dependent_backups IS NULL OR num_dependent_backups = 0)".into(),
+        // Those in the making count too. A derived table, because MySQL reads no table it updates.
+        (Guard::NoDependents, table) => format!(
+            "NOT EXISTS (SELECT 1 FROM (SELECT parent_id FROM {table} WHERE deleted = FALSE AND parent_id IS NOT NULL) c \
+             WHERE c.parent_id = {table}.id)"
+        ),
     }
 }
 

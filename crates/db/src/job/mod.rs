@@ -292,6 +292,15 @@ pub async fn cancel(tx: &mut Tx, id: JobId) -> Result<bool> {
     Ok(active)
 }
 
+/// The active jobs on a resource.
+///
+/// # Errors
+/// The database is away.
+pub async fn of_resource(from: &mut impl Read, resource_id: &str) -> Result<Vec<JobId>> {
+    let text = format!("SELECT id FROM jobs WHERE resource_id = ? AND {ACTIVE} ORDER BY ticket, id");
+    from.rows(sql(text).bind(resource_id)).await?.iter().map(|row| row.parse("jobs", "id")).collect()
+}
+
 /// Lets jobs that `owner` still holds be claimed at once: a restarted process takes over its own old work (I4). Also sends jobs
 /// of a queue that are only waiting to be retried on their way.
 ///
