@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use control::backup::Keeper;
 use control::bus::LocalBus;
 use control::node::Node;
 use control::{Cloud, Parts, service};
@@ -53,6 +54,9 @@ pub async fn build(boot: Boot) -> anyhow::Result<Service> {
             node.backends.insert(host, driver);
         }
     }
+    if boot.runs(Role::Backup) {
+        node.backup = Some(open_keeper(&boot)?);
+    }
     Ok(Service { boot, cloud, node: Arc::new(node) })
 }
 
@@ -66,4 +70,27 @@ fn open_driver(section: &model::config::Section<'_>) -> anyhow::Result<SharedDri
         }
         _ => bail!("volume_driver = {wanted} is not available in this release; available: file"),
     }
+}
+
+/// Class paths of Cinder's backup drivers that we have.
+const BACKUP_DRIVERS: &[&str] = &[backup::POSIX_SERVICE, "posix"];
+
+fn open_keeper(boot: &Boot) -> anyhow::Result<Keeper> {
+    let section = boot.config.default_section();
+    let wanted: String = section.require("backup_driver")?;
+    if !BACKUP_DRIVERS.contains(&wanted.as_str()) {
+        bail!(
+            "backup_driver = {wanted} is not available in this release; available: {}",
+            backup::POSIX_SERVICE
+        );
+    }
+    let text = |option: &str| section.get::<String>(option).ok().flatten();
+    let posix = backup::PosixConfig::from_options(text, &boot.data_dir.path.join("backup"))?;
+    Ok(Keeper {
+        store: Arc::new(backup::store::PosixStore::new(posix.path.clone())),
+        naming: backup::Naming::Posix { container: posix.container },
+        pipeline: backup::PipelineConfig::from_options(text)?,
+        service: backup::POSIX_SERVICE.into(),
+        zone: boot.settings.zone.clone(),
+    })
 }
