@@ -37,6 +37,7 @@ pub async fn build(boot: Boot) -> anyhow::Result<Service> {
         bus: Arc::new(LocalBus::default()),
         policy: boot.policy.clone(),
         settings: boot.settings.clone(),
+        scheduler: control::scheduler::Options::from_config(&boot.config)?,
         sealer: boot.data_dir.sealer()?,
     });
     let mut node = Node { host: boot.settings.host.clone(), ..Node::default() };

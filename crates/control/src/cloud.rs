@@ -13,6 +13,7 @@ use crate::bus::Bus;
 use crate::engine::{At, Failure};
 use crate::error::{Error, Result};
 use crate::policy::Policy;
+use crate::scheduler;
 use crate::seal::Sealer;
 use crate::settings::Settings;
 
@@ -26,6 +27,7 @@ pub struct Parts {
     pub bus: Arc<dyn Bus>,
     pub policy: Policy,
     pub settings: Settings,
+    pub scheduler: scheduler::Options,
     pub sealer: Sealer,
 }
 

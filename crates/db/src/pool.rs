@@ -1,5 +1,7 @@
 //! Pools: what their backends last reported, and what the scheduler has promised on them (I6).
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::conn::{Db, Read, Tx};
@@ -22,41 +24,64 @@ pub struct Pool {
     pub reported_at: i64,
 }
 
-/// Records a backend's report: its pools, and no others.
+/// Records a backend's report: its pools, and no others. What is allocated is added from here, so that the scheduler can tell what
+/// has been promised since; what is promised and not yet built counts as provisioned.
 ///
 /// # Errors
 /// The database is away.
 pub async fn report(db: &Db, service_host: &str, pools: &[(String, Value)]) -> Result<()> {
     let mut tx = db.begin().await?;
+    let mut known: HashMap<String, i64> = HashMap::new();
+    for row in
+        tx.rows(sql("SELECT name, allocated_gb FROM pools WHERE service_host = ?").bind(service_host)).await?
+    {
+        known.insert(row.get("name")?, row.get("allocated_gb")?);
+    }
     for (name, stats) in pools {
-        let known = tx
-            .exec(
-                sql("UPDATE pools SET stats = ?, reported_at = {now} WHERE name = ?")
-                    .bind(stats.to_string())
-                    .bind(name),
-            )
-            .await?;
-        if known == 0 {
-            tx.exec(
-                sql("{insert_ignore} INTO pools (name, service_host, stats, allocated_gb, version, reported_at) \
-                     SELECT ?, ?, ?, CAST(COALESCE(SUM(size), 0) AS {int}), 0, {now} FROM volumes \
-                     WHERE host = ? AND deleted = FALSE {or_ignore}")
-                .bind(name)
-                .bind(service_host)
+        let allocated = match known.remove(name) {
+            Some(allocated) => allocated,
+            None => {
+                let allocated = recount(&mut tx, name).await?;
+                tx.exec(
+                    sql("INSERT INTO pools (name, service_host, stats, allocated_gb, version, reported_at) \
+                         VALUES (?, ?, '{}', ?, 0, {now})")
+                    .bind(name)
+                    .bind(service_host)
+                    .bind(allocated),
+                )
+                .await?;
+                allocated
+            }
+        };
+        let mut stats = stats.clone();
+        let provisioned = stats["provisioned_capacity_gb"].as_f64().unwrap_or(0.0).max(allocated as f64);
+        stats["provisioned_capacity_gb"] = provisioned.into();
+        stats["allocated_capacity_gb"] = allocated.into();
+        tx.exec(
+            sql("UPDATE pools SET stats = ?, reported_at = {now} WHERE name = ?")
                 .bind(stats.to_string())
                 .bind(name),
-            )
-            .await?;
-        }
+        )
+        .await?;
     }
-    let have = tx.rows(sql("SELECT name FROM pools WHERE service_host = ?").bind(service_host)).await?;
-    for row in have {
-        let name: String = row.get("name")?;
-        if !pools.iter().any(|(reported, _)| *reported == name) {
-            tx.exec(sql("DELETE FROM pools WHERE name = ?").bind(name)).await?;
-        }
+    for gone in known.keys() {
+        tx.exec(sql("DELETE FROM pools WHERE name = ?").bind(gone)).await?;
     }
     tx.commit().await.map(drop)
+}
+
+/// How many live volumes each pool has.
+///
+/// # Errors
+/// The database is away.
+pub async fn volume_counts(from: &mut impl Read) -> Result<HashMap<String, u64>> {
+    from.rows(sql(
+        "SELECT host, COUNT(*) AS n FROM volumes WHERE deleted = FALSE AND host IS NOT NULL GROUP BY host",
+    ))
+    .await?
+    .iter()
+    .map(|row| Ok((row.get("host")?, row.get::<i64>("n")? as u64)))
+    .collect()
 }
 
 /// All pools, by name.

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cloud::Cloud;
+use crate::message::Detail;
 use crate::node::Node;
 
 pub use fault::kill_points;
@@ -95,6 +96,11 @@ impl Work {
         })
     }
 
+    /// What attempts before this one failed with, elsewhere.
+    pub fn tried(&self) -> &[Value] {
+        self.job.data["tried"].as_array().map_or(&[], Vec::as_slice)
+    }
+
     /// What step `name` left behind.
     pub fn output(&self, name: &str) -> &Value {
         &self.job.data[name]
@@ -116,8 +122,10 @@ pub struct Failure {
     pub kind: FailureKind,
     /// For the log and the job's row: what failed and why.
     pub message: String,
-    /// What the user is told (`messages`): a detail of [`crate::message`].
-    pub detail: crate::message::Detail,
+    /// What the user is told (`messages`).
+    pub detail: Detail,
+    /// What else is kept with the job, under `failure`.
+    pub data: Value,
 }
 
 /// What happens next.
@@ -127,6 +135,8 @@ pub enum FailureKind {
     Again,
     /// It will not work: undo.
     Permanent,
+    /// It may work elsewhere: undo, then begin again from the first step. The failure's `data` is added to the job's `tried`.
+    Elsewhere,
     /// The user asked to stop: undo.
     Cancelled,
     /// The claim is over: stop and change nothing.
@@ -139,17 +149,18 @@ impl Failure {
         Self {
             kind: FailureKind::Permanent,
             message: message.into(),
-            detail: crate::message::Detail::Unknown,
+            detail: Detail::Unknown,
+            data: Value::Null,
         }
     }
 
     /// Trying again may help.
     pub fn again(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Again, message: message.into(), detail: crate::message::Detail::Unknown }
+        Self { kind: FailureKind::Again, message: message.into(), detail: Detail::Unknown, data: Value::Null }
     }
 
     /// With what the user is told.
-    pub fn telling(mut self, detail: crate::message::Detail) -> Self {
+    pub fn telling(mut self, detail: Detail) -> Self {
         self.detail = detail;
         self
     }
@@ -161,7 +172,7 @@ impl From<Stop> for Failure {
             Stop::LeaseLost => FailureKind::Lost,
             Stop::Cancelled => FailureKind::Cancelled,
         };
-        Self { kind, message: stop.to_string(), detail: crate::message::Detail::Unknown }
+        Self { kind, message: stop.to_string(), detail: Detail::Unknown, data: Value::Null }
     }
 }
 
@@ -182,7 +193,7 @@ impl From<drivers::DriverError> for Failure {
         match error.kind {
             ErrorKind::Stopped(stop) => stop.into(),
             ErrorKind::Busy => Self::again(text),
-            ErrorKind::NoSpace => Self::permanent(text).telling(crate::message::Detail::NotEnoughSpace),
+            ErrorKind::NoSpace => Self::permanent(text).telling(Detail::NotEnoughSpace),
             _ => Self::permanent(text),
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Act, Failure, FailureKind, Operation, Step, Work, fault};
+use super::{Act, At, Failure, FailureKind, Operation, Step, Work, fault};
 use crate::cloud::Cloud;
 use crate::node::Node;
 use crate::operations;
@@ -303,7 +303,10 @@ impl Run<'_> {
             data.insert(
                 "failure".into(),
                 serde_json::json!({
-                    "cancelled": failure.kind == FailureKind::Cancelled, "detail": failure.detail.id(),
+                    "cancelled": failure.kind == FailureKind::Cancelled,
+                    "elsewhere": failure.kind == FailureKind::Elsewhere,
+                    "detail": failure.detail.id(),
+                    "data": failure.data,
                 }),
             );
         }
@@ -345,7 +348,29 @@ impl Run<'_> {
             let lease_us = self.runner.config.lease.as_micros() as i64;
             self.leave(Next::Stay { lease_us }).await?;
         }
+        if self.job.data["failure"]["elsewhere"].as_bool().unwrap_or(false) {
+            return self.again_elsewhere().await;
+        }
         self.fail(failure).await
+    }
+
+    /// Begins again from the first step; what was tried is remembered.
+    async fn again_elsewhere(&mut self) -> Result<(), Failure> {
+        let mut job = self.job.clone();
+        if let Some(data) = job.data.as_object_mut() {
+            let tried = data.remove("failure").map(|mut failure| failure["data"].take()).unwrap_or_default();
+            let mut all = data.remove("tried").and_then(|all| all.as_array().cloned()).unwrap_or_default();
+            all.push(tried);
+            data.clear();
+            data.insert("tried".into(), all.into());
+        }
+        let first = self.operation.steps.first().map_or(At::Scheduler, |step| step.at);
+        let queue = self.runner.cloud.queue_of(first, &job).await?;
+        let mut tx = self.runner.cloud.db.begin().await?;
+        db::job::restart(&mut tx, &job, &queue).await?;
+        self.runner.cloud.commit(tx).await?;
+        tracing::info!("tried again elsewhere");
+        Ok(())
     }
 
     async fn fail(&mut self, mut failure: Failure) -> Result<(), Failure> {

@@ -12,15 +12,16 @@ use serde_json::{Map, Value, json};
 
 use crate::cloud::Cloud;
 use crate::context::Context;
-use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
+use crate::engine::{self, Act, At, Failure, FailureKind, Output, Step, Work};
 use crate::error::{Error, Result};
 use crate::message::{self, Detail};
 use crate::policy::{Action, Target};
 use crate::request::NewVolume;
+use crate::scheduler::Operation;
 use crate::{placing, quota, snapshot};
 
 /// The operation's table.
-pub const OPERATION: Operation = Operation {
+pub const OPERATION: engine::Operation = engine::Operation {
     name: "volume.create",
     steps: &[
         Step {
@@ -353,30 +354,51 @@ async fn place(work: &Work, tx: &mut Tx) -> Output {
     let request: Request = work.request()?;
     let id = volume_id(work)?;
     let volume = db::volume::get(tx, id).await?.ok_or_else(|| Failure::permanent("the volume is gone"))?;
-    // A volume built from something of a node-bound backend is built where that is.
-    let beside = match (request.snapshot_id, request.source_volid) {
-        (Some(snapshot), _) => {
-            let snapshot = db::snapshot::get(tx, snapshot).await?;
-            match snapshot {
-                Some(snapshot) => {
-                    db::volume::get(tx, snapshot.volume_id).await?.and_then(|volume| volume.host)
-                }
-                None => return Err(Failure::permanent("the source snapshot is gone")),
-            }
-        }
-        (None, Some(source)) => db::volume::get(tx, source).await?.and_then(|volume| volume.host),
-        (None, None) => None,
-    };
+    let kind = db::volume_type::get(tx, volume.type_id).await?;
+    let kind = kind.ok_or_else(|| Failure::permanent("the volume's type is gone"))?;
+    let tried: Vec<String> =
+        work.tried().iter().filter_map(|pool| pool.as_str()).map(str::to_owned).collect();
     let wanted = placing::Wanted {
         volume: &volume,
-        size: volume.size,
+        kind: &kind,
+        operation: Operation::CreateVolume,
+        new_size: None,
         zones: &request.zones,
-        beside: beside.as_ref(),
+        bound_to: origin(tx, &request).await?.map(|pool| pool.service_host()),
         hints: &request.hints,
+        tried: &tried,
     };
     let chosen = placing::choose(&work.cloud, tx, &wanted).await?;
     db::volume::place(tx, id, &chosen.pool, &chosen.zone).await?;
     Ok(json!({ "pool": chosen.pool.to_string(), "decision": chosen.decision }))
+}
+
+/// Where the volume's source is: it is built on the same backend.
+async fn origin(tx: &mut Tx, request: &Request) -> std::result::Result<Option<PoolRef>, Failure> {
+    let source = match (request.snapshot_id, request.source_volid) {
+        (Some(snapshot), _) => {
+            let snapshot = db::snapshot::get(tx, snapshot).await?;
+            Some(snapshot.ok_or_else(|| Failure::permanent("the source snapshot is gone"))?.volume_id)
+        }
+        (None, source) => source,
+    };
+    match source {
+        Some(id) => Ok(db::volume::get(tx, id).await?.and_then(|volume| volume.host)),
+        None => Ok(None),
+    }
+}
+
+/// Takes the place and the promise back.
+async fn unplace(work: &Work) -> std::result::Result<(), Failure> {
+    let id = volume_id(work)?;
+    let mut tx = work.cloud.db.begin().await?;
+    let Some(volume) = db::volume::get(&mut tx, id).await? else { return Ok(()) };
+    if let Some(pool) = &volume.host {
+        db::pool::allocate(&mut tx, &pool.to_string(), -i64::from(volume.size.0)).await?;
+        db::volume::unplace(&mut tx, id).await?;
+        work.cloud.commit(tx).await?;
+    }
+    Ok(())
 }
 
 /// Has the driver make the volume.
@@ -404,8 +426,21 @@ async fn build(work: &Work) -> Output {
         }
         (None, None) => Source::Blank,
     };
-    let provider = driver.create_volume(&wanted, source, &work.claim).await?;
-    Ok(serde_json::to_value(provider).unwrap_or_default())
+    let bound = request.snapshot_id.is_some() || request.source_volid.is_some();
+    match driver.create_volume(&wanted, source, &work.claim).await {
+        Ok(provider) => Ok(serde_json::to_value(provider).unwrap_or_default()),
+        Err(error) => Err(elsewhere(work, &volume, error.into(), bound)),
+    }
+}
+
+/// A backend that failed may not be the only one: another is tried, as often as the scheduler is told.
+fn elsewhere(work: &Work, volume: &Volume, mut failure: Failure, bound: bool) -> Failure {
+    let attempt = work.tried().len() as u32 + 1;
+    if failure.kind == FailureKind::Permanent && !bound && attempt < work.cloud.scheduler.max_attempts {
+        failure.kind = FailureKind::Elsewhere;
+        failure.data = volume.host.as_ref().map(PoolRef::to_string).into();
+    }
+    failure
 }
 
 /// The pool a placed volume is on.

@@ -270,6 +270,27 @@ pub async fn begin_undo(tx: &mut Tx, job: &Job, error: &str) -> Result<()> {
     fenced(moved, job)
 }
 
+/// Sends a job that has been undone back to its first step.
+///
+/// # Errors
+/// [`Error::Fenced`] when the claim is over.
+pub async fn restart(tx: &mut Tx, job: &Job, queue: &str) -> Result<()> {
+    let moved = tx
+        .exec(
+            sql("UPDATE jobs SET state = 'queued', steps_done = 0, data = ?, queue = ?, owner = NULL, lease_until = NULL, \
+                 run_after = {now} WHERE id = ? AND epoch = ? AND state = 'undoing'")
+            .bind(job.data.to_string())
+            .bind(queue)
+            .bind(job.id)
+            .bind(job.epoch),
+        )
+        .await?;
+    fenced(moved, job)?;
+    lock::release(tx, job).await?;
+    tx.ring(queue);
+    Ok(())
+}
+
 fn fenced(moved: u64, job: &Job) -> Result<()> {
     if moved == 0 { Err(Error::Fenced(job.id)) } else { Ok(()) }
 }
