@@ -59,7 +59,9 @@ type Findings = Vec<(usize, String)>;
 
 /// Ranges of lines that only tests compile.
 fn test_regions(path: &str, tokens: &[Token]) -> Vec<std::ops::RangeInclusive<usize>> {
-    if path.contains("/tests/") || path.contains("/benches/") || path.ends_with("/tests.rs") {
+    if ["/tests/", "/benches/", "/examples/"].iter().any(|folder| path.contains(folder))
+        || path.ends_with("/tests.rs")
+    {
         return std::iter::once(1..=usize::MAX).collect();
     }
     let code: Vec<_> = tokens.iter().filter(|token| !matches!(token.kind, Kind::Comment(_))).collect();

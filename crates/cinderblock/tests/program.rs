@@ -1,0 +1,177 @@
+//! The program as a user starts it: its command line, what it prints, how it begins and ends.
+#![allow(clippy::unwrap_used)] // a test
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+/// The program with a clean environment.
+fn cinderblock(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cinderblock"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CINDERBLOCK_") || text.starts_with("OS_") {
+            command.env_remove(&name);
+        }
+    }
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+fn output(words: &[&str]) -> Output {
+    cinderblock(words).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running `serve`; killed when a test ends early.
+struct Serving {
+    child: Child,
+    /// What it has printed on standard output up to the address of its API.
+    banner: String,
+    endpoint: String,
+}
+
+impl Serving {
+    fn start(data_dir: &Path, words: &[&str]) -> Self {
+        let ports: Vec<_> = (0..2).map(|_| free_address()).collect();
+        let data_dir = data_dir.to_str().unwrap();
+        let mut command = cinderblock(&["serve", "--data-dir", data_dir]);
+        command.args(["--api-listen", &ports[0], "--iscsi-listen", &ports[1]]).args(words);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut banner = String::new();
+        let endpoint = format!("http://{}/v3", ports[0]);
+        while !banner.contains("openstack") {
+            let line = lines.next().expect("the banner tells of the stock client").unwrap();
+            banner.push_str(&line);
+            banner.push('\n');
+        }
+        // The pipe stays open, so that nothing it prints later fails.
+        std::thread::spawn(move || lines.count());
+        Self { child, banner, endpoint }
+    }
+
+    fn client(&self, words: &[&str]) -> Output {
+        cinderblock(words).env("CINDERBLOCK_ENDPOINT", &self.endpoint).output().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        // The shell's own `kill`: a bare machine has no other.
+        let script = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    }
+
+    fn end(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn help_and_version_name_the_program_and_its_commands() {
+    let help = text(&output(&["--help"]).stdout);
+    for command in ["serve", "volume", "snapshot", "backup", "attachment", "type", "job", "completion"] {
+        assert!(help.contains(command), "{command} is not in\n{help}");
+    }
+    assert!(text(&output(&["--version"]).stdout).contains(env!("CARGO_PKG_VERSION")));
+    let unknown = output(&["no-such-command"]);
+    assert_eq!(unknown.status.code(), Some(2));
+}
+
+#[test]
+fn completion_scripts_are_written_for_the_usual_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = output(&["completion", shell]);
+        assert!(script.status.success());
+        assert!(text(&script.stdout).contains("attachment"), "{shell}");
+    }
+}
+
+#[test]
+fn the_banner_tells_where_it_listens_and_its_commands_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let serving = Serving::start(folder.path(), &[]);
+    assert!(serving.banner.contains(&serving.endpoint), "{}", serving.banner);
+    let tried = serving.banner.lines().filter_map(|line| line.trim().strip_prefix("cinderblock "));
+    let tried: Vec<_> = tried.filter(|line| !line.contains("is ready")).collect();
+    assert!(tried.len() >= 2, "{}", serving.banner);
+    for line in tried.iter().filter(|line| !line.starts_with("demo")) {
+        let done = serving.client(&line.split_whitespace().collect::<Vec<_>>());
+        assert!(done.status.success(), "{line}: {}", text(&done.stderr));
+    }
+    assert!(serving.end().success());
+}
+
+#[test]
+fn a_second_start_takes_up_what_the_first_one_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let serving = Serving::start(folder.path(), &[]);
+    let created = serving.client(&["volume", "create", "kept", "--size", "1", "--wait"]);
+    assert!(created.status.success(), "{}", text(&created.stderr));
+    assert!(serving.end().success(), "SIGTERM ends it cleanly");
+    let again = Serving::start(folder.path(), &[]);
+    let shown = again.client(&["volume", "show", "kept", "--json"]);
+    let volume: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(volume["status"], "available");
+    again.signal("KILL");
+    drop(again);
+    let killed = Serving::start(folder.path(), &[]);
+    assert!(killed.client(&["volume", "delete", "kept", "--wait"]).status.success());
+    assert_eq!(killed.client(&["volume", "show", "kept"]).status.code(), Some(3));
+    assert!(killed.end().success());
+}
+
+#[test]
+fn a_role_runs_once_on_a_data_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Serving::start(folder.path(), &[]);
+    let second =
+        output(&["serve", "--data-dir", folder.path().to_str().unwrap(), "--api-listen", &free_address()]);
+    assert!(!second.status.success());
+    let said = text(&second.stderr);
+    assert!(said.contains("already running") && said.contains("--data-dir"), "{said}");
+    assert!(first.end().success());
+}
+
+#[test]
+fn strangers_are_kept_out_unless_there_is_authentication() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let refused = output(&["serve", "--data-dir", data_dir, "--api-listen", "0.0.0.0:0"]);
+    assert!(!refused.status.success());
+    let said = text(&refused.stderr);
+    assert!(said.contains("loopback") && said.contains("auth_strategy"), "{said}");
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut child =
+        cinderblock(&["serve", "--data-dir", folder.path().to_str().unwrap(), "--api-listen", &address])
+            .args(["--iscsi-listen", &free_address()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(said.contains(&address) && said.contains("--api-listen"), "{said}");
+}
