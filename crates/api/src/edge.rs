@@ -151,7 +151,7 @@ impl Edge {
     }
 
     fn versions(&self, parts: &Parts, status: StatusCode, version: Version, request_id: &str) -> Response {
-        let answer = Answer::json(document(&Links::new(self.base(parts), None)));
+        let answer = Answer::json(document(&Links::new(self.base(parts), "/v3", None)));
         spoken(answer.render(status, request_id), &Spoken::Version(version))
     }
 
@@ -191,7 +191,7 @@ impl Edge {
         let Some((found, project)) = found else {
             return self.versions(&received.parts, StatusCode::OK, version, request_id);
         };
-        let response = self.operate(received, found, project, version, request_id).await;
+        let response = self.operate(received, found, project, version, "/v3").await;
         spoken(response, &Spoken::Version(version))
     }
 
@@ -204,7 +204,9 @@ impl Edge {
         let path = received.parts.uri.path().to_owned();
         let rest = path.strip_prefix("/cinderblock/v1/").unwrap_or_default();
         match route(&OWN, received.parts.method.as_str(), rest, &received.context) {
-            Some((found, project)) => self.operate(received, found, project, Version::MAX, request_id).await,
+            Some((found, project)) => {
+                self.operate(received, found, project, Version::MAX, "/cinderblock/v1").await
+            }
             None => raw::not_found(&received.parts.headers),
         }
     }
@@ -215,8 +217,10 @@ impl Edge {
         found: Found<'static>,
         project: Option<String>,
         version: Version,
-        request_id: &str,
+        root: &'static str,
     ) -> Response {
+        let request_id = received.context.request_id.clone();
+        let request_id = request_id.as_str();
         let prepared = prepare(&received, &found, project.as_deref(), version);
         let (entry, body) = match prepared {
             Ok(prepared) => prepared,
@@ -229,7 +233,7 @@ impl Edge {
             return Fault::from(error).render(request_id);
         }
         let call = Call {
-            links: Links::new(received.base, project),
+            links: Links::new(received.base, root, project),
             query: Query::parse(received.parts.uri.query().unwrap_or_default()),
             edge: Arc::clone(&self),
             context: received.context,

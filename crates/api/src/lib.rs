@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod auth;
+mod backup;
 mod call;
 mod catalogue;
 mod edge;
@@ -18,6 +19,7 @@ pub mod schema;
 mod service;
 mod table;
 mod volume;
+mod volume_action;
 mod volume_metadata;
 mod volume_type;
 

@@ -187,6 +187,19 @@ pub const TYPES: Listable = Listable {
     later: &[],
 };
 
+/// Jobs, under our own root.
+pub const JOBS: Listable = Listable {
+    name: "job",
+    resource: None,
+    checked: |_| false,
+    plain: Plain::These(&["state", "operation", "resource_type", "resource_id", "request_id"]),
+    columns: &[],
+    sort_by_name: SortByName::Always,
+    booleans: &[],
+    literals: Literals::Of(&[]),
+    later: &[],
+};
+
 /// What a list request is judged by.
 pub struct Reader<'a> {
     pub context: &'a Context,

@@ -5,7 +5,7 @@ use control::policy::Action::*;
 use crate::route::Gate::{Caller, Open, Resource};
 use crate::route::{Route, action, delete, get, post, put, run};
 use crate::schema::requests::*;
-use crate::{catalogue, service, volume, volume_metadata, volume_type};
+use crate::{backup, catalogue, service, volume, volume_action, volume_metadata, volume_type};
 
 /// `/v3`. Rows with fixed last segments stand before rows with parameters there.
 #[rustfmt::skip] // a table reads best as a table
@@ -24,6 +24,22 @@ pub const V3: &[Route] = &[
     put   ("/volumes/{id}/metadata/{key}",         Resource(VolumeMetadataUpdate), &METADATA_ITEM, 200, run!(volume_metadata::set)),
     delete("/volumes/{id}/metadata/{key}",         Resource(VolumeMetadataDelete),                 200, run!(volume_metadata::unset)),
 
+    action("/volumes/{id}/action", "os-set_bootable",          Resource(VolumeUpdate),               &OS_SET_BOOTABLE,          200, run!(volume_action::set_bootable)),
+    action("/volumes/{id}/action", "os-update_readonly_flag",  Resource(VolumeReadonly),             &OS_UPDATE_READONLY_FLAG,  202, run!(volume_action::set_readonly)),
+    action("/volumes/{id}/action", "os-force_delete",          Resource(VolumeForceDelete),          &OS_FORCE_DELETE,          202, run!(volume_action::force_delete)),
+
+
+
+    get   ("/backups",                             Caller(BackupList),                             200, run!(backup::list)),
+    post  ("/backups",                             Caller(BackupCreate),     &BACKUP_CREATE,       202, run!(backup::create)),
+    get   ("/backups/detail",                      Caller(BackupList),                             200, run!(backup::list_detail)),
+    get   ("/backups/{id}",                        Resource(BackupShow),                           200, run!(backup::show)),
+    put   ("/backups/{id}",                        Resource(BackupUpdate),   &BACKUP_UPDATE,       200, run!(backup::update)),
+    delete("/backups/{id}",                        Resource(BackupDelete),                         202, run!(backup::delete)),
+    post  ("/backups/{id}/restore",                Resource(BackupRestore),  &BACKUP_RESTORE,      202, run!(backup::restore)),
+    action("/backups/{id}/action", "os-reset_status", Resource(BackupResetStatus), &OS_RESET_STATUS_BACKUP, 202, run!(backup::reset_status)),
+    action("/backups/{id}/action", "os-force_delete", Resource(BackupForceDelete), &OS_FORCE_DELETE, 202, run!(backup::force_delete)),
+
     get   ("/types",                               Caller(TypeList),                               200, run!(volume_type::list)),
     post  ("/types",                               Caller(TypeCreate),       &TYPE_CREATE,         200, run!(volume_type::create)),
     get   ("/types/{id}",                          Resource(TypeShow),                             200, run!(volume_type::show)),
@@ -37,6 +53,7 @@ pub const V3: &[Route] = &[
     put   ("/types/{type_id}/extra_specs/{key}",   Caller(TypeExtraSpecUpdate), &EXTRA_SPEC,       200, run!(volume_type::spec_set)),
     delete("/types/{type_id}/extra_specs/{key}",   Caller(TypeExtraSpecDelete),                    202, run!(volume_type::spec_unset)),
     get   ("/types/{type_id}/os-volume-type-access", Caller(TypeAccessList),                       200, run!(volume_type::access)),
+
 
     get   ("/os-services",                         Caller(ServiceList),                            200, run!(service::list)),
     put   ("/os-services/enable",                  Caller(ServiceUpdate),    &SERVICE_SWITCH,      200, run!(service::enable)),
@@ -52,4 +69,5 @@ pub const V3: &[Route] = &[
 
 /// `/cinderblock/v1`.
 #[rustfmt::skip]
-pub const OWN: &[Route] = &[];
+pub const OWN: &[Route] = &[
+];

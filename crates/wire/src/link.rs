@@ -7,16 +7,18 @@ use serde_json::{Value, json};
 pub struct Links {
     /// `scheme://host[:port][/prefix]`, without the version.
     base: String,
+    /// The version's root: `/v3`.
+    root: &'static str,
     /// The project, when the request's path named it.
     project: Option<String>,
 }
 
 impl Links {
-    /// Links under `base`; with `project` in their paths when the request had it.
-    pub fn new(base: impl Into<String>, project: Option<String>) -> Self {
+    /// Links under `base` and `root`; with `project` in their paths when the request had it.
+    pub fn new(base: impl Into<String>, root: &'static str, project: Option<String>) -> Self {
         let mut base = base.into();
         base.truncate(base.trim_end_matches('/').len());
-        Self { base, project }
+        Self { base, root, project }
     }
 
     fn path(&self, root: &str, rest: &[&str]) -> String {
@@ -31,7 +33,7 @@ impl Links {
     /// The `links` of one resource: itself, and its bookmark without a version.
     pub fn of(&self, collection: &str, id: &str) -> Value {
         json!([
-            {"rel": "self", "href": self.path("/v3", &[collection, id])},
+            {"rel": "self", "href": self.path(self.root, &[collection, id])},
             {"rel": "bookmark", "href": self.path("", &[collection, id])},
         ])
     }
@@ -46,13 +48,13 @@ impl Links {
             .chain([("marker", marker)])
             .map(|(key, value)| format!("{}={}", quote(key), quote(value)))
             .collect();
-        let href = format!("{}?{}", self.path("/v3", &[collection]), query.join("&"));
+        let href = format!("{}?{}", self.path(self.root, &[collection]), query.join("&"));
         json!([{"rel": "next", "href": href}])
     }
 
     /// The version root, as version documents link to it.
     pub fn root(&self) -> String {
-        format!("{}/v3/", self.base)
+        format!("{}{}/", self.base, self.root)
     }
 }
 
@@ -75,11 +77,11 @@ mod tests {
 
     #[test]
     fn links_name_the_project_when_the_request_did() {
-        let links = Links::new("http://h:1/", Some("p".into()));
+        let links = Links::new("http://h:1/", "/v3", Some("p".into()));
         let both = links.of("volumes", "i");
         assert_eq!(both[0]["href"], "http://h:1/v3/p/volumes/i");
         assert_eq!(both[1]["href"], "http://h:1/p/volumes/i");
-        let both = Links::new("http://h:1", None).of("volumes", "i");
+        let both = Links::new("http://h:1", "/v3", None).of("volumes", "i");
         assert_eq!(both[0]["href"], "http://h:1/v3/volumes/i");
         assert_eq!(both[1]["href"], "http://h:1/volumes/i");
     }
@@ -88,7 +90,7 @@ mod tests {
     fn the_next_page_repeats_the_request_with_its_own_marker() {
         let query = [("sort", "name:asc"), ("marker", "old"), ("limit", "2"), ("name", "a b&c")];
         let query: Vec<_> = query.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        let next = Links::new("http://h", Some("p".into())).next("volumes/detail", &query, "new");
+        let next = Links::new("http://h", "/v3", Some("p".into())).next("volumes/detail", &query, "new");
         assert_eq!(
             next[0]["href"],
             "http://h/v3/p/volumes/detail?sort=name%3Aasc&limit=2&name=a+b%26c&marker=new"
