@@ -68,6 +68,7 @@ impl Service {
             bus: Arc::new(LocalBus::default()),
             policy,
             settings: control::settings::Settings::read(&config, "node").expect("defaults"),
+            scheduler: control::scheduler::Options::from_config(&config).expect("defaults"),
             sealer: Sealer::new(&Sealer::fresh_key().expect("a key")),
         });
         cloud.register("cinder-volume", "node@local", "nova").await.expect("registers");
