@@ -84,7 +84,7 @@ fn measure(binary: &Path, folder: &Path, volumes: usize, peer: &Peer) -> Result<
     let (version, available) = first_start(binary, folder)?;
     let mut figures = vec![
         less("start on nothing until it answers", "s", version, Some(peer.version_s)),
-        less("... until the first volume is available", "s", available, Some(peer.first_available_s)),
+        less("start on nothing until a volume is available", "s", available, Some(peer.first_available_s)),
     ];
     let service = Service::start(binary, &folder.join("main"))?;
     lift_quotas(&service)?;
@@ -128,15 +128,15 @@ fn lists(service: &Service, volumes: usize, peer: &Peer) -> Result<Vec<Figure>> 
     let whole = reads(service, "/v3/volumes/detail")?;
     let page = reads(service, "/v3/volumes/detail?limit=100")?;
     let show = reads(service, &format!("/v3/volumes/{id}"))?;
-    let what = format!("list of {volumes} with detail, p50");
+    let what = |of: &str| format!("list of {volumes} with detail, {of}");
     Ok(vec![
-        less(&what, "ms", whole.p50_ms, Some(peer.detail_1000_c1_p50_ms)),
-        less("... processor time each", "ms", whole.cpu_ms, Some(peer.detail_1000_cpu_ms_each)),
-        more("... 16 at a time", whole.per_s, peer.detail_1000_c16_rps),
+        less(&what("p50"), "ms", whole.p50_ms, Some(peer.detail_1000_c1_p50_ms)),
+        less(&what("CPU each"), "ms", whole.cpu_ms, Some(peer.detail_1000_cpu_ms_each)),
+        more(&what("16 at a time"), whole.per_s, peer.detail_1000_c16_rps),
         less("page of 100 with detail, p50", "ms", page.p50_ms, Some(peer.detail_100_c1_p50_ms)),
-        more("... 16 at a time", page.per_s, peer.detail_100_c16_rps),
+        more("page of 100 with detail, 16 at a time", page.per_s, peer.detail_100_c16_rps),
         less("show of a volume, p50", "ms", show.p50_ms, Some(peer.show_c1_p50_ms)),
-        more("... 16 at a time", show.per_s, peer.show_c16_rps),
+        more("show of a volume, 16 at a time", show.per_s, peer.show_c16_rps),
     ])
 }
 

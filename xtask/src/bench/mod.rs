@@ -2,6 +2,7 @@
 
 mod api;
 mod http;
+mod iscsi;
 mod service;
 
 use anyhow::{Result, bail};
@@ -15,11 +16,18 @@ struct Bench {
     run: fn(&Workspace, &[String]) -> Result<bool>,
 }
 
-const BENCHES: &[Bench] = &[Bench {
-    name: "api",
-    about: "start-up, memory at rest, creates and lists against Cinder's figures [--binary PATH] [--volumes N]",
-    run: api::run,
-}];
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "api",
+        about: "start-up, memory at rest, creates and lists against Cinder's figures [--binary PATH] [--volumes N]",
+        run: api::run,
+    },
+    Bench {
+        name: "iscsi",
+        about: "4 KiB random and 1 MiB sequential I/O against Debian's tgt on the same file [--binary PATH]",
+        run: iscsi::run,
+    },
+];
 
 /// Runs one, or lists all.
 ///
@@ -71,7 +79,7 @@ impl Figure {
 
 /// Prints a table with ratios, and a `figure:` line for each row; true when every bound is met.
 pub fn print(figures: &[Figure]) -> bool {
-    println!("{:<44} {:>12} {:>12} {:>8}  bound", "", "ours", "peer", "ratio");
+    println!("{:<52} {:>14} {:>10} {:>8}  bound", "", "ours", "peer", "ratio");
     for figure in figures {
         let Figure { what, ours, unit, .. } = figure;
         let peer = figure.peer.map_or_else(|| "-".to_owned(), |peer| format!("{peer:.1}"));
@@ -81,7 +89,7 @@ pub fn print(figures: &[Figure]) -> bool {
             Some(bound) => format!("{bound} {unit}: NOT MET"),
             None => String::new(),
         };
-        println!("{what:<44} {ours:>8.2} {unit:<5} {peer:>10} {ratio:>8}  {bound}");
+        println!("{what:<52} {ours:>8.2} {unit:<5} {peer:>10} {ratio:>8}  {bound}");
     }
     for figure in figures {
         let ratio = figure

@@ -92,13 +92,20 @@ impl Service {
     /// # Errors
     /// When the process is gone.
     pub fn cpu_ms(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name in parentheses may hold blanks; user and system time are the 12th and 13th field after it.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks =
-            |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("no times");
-        Ok((ticks(11)? + ticks(12)?) * 1000.0 / TICKS_PER_SECOND)
+        cpu_ms(self.child.id())
     }
+}
+
+/// Processor time that a process has used so far, in milliseconds.
+///
+/// # Errors
+/// When the process is gone.
+pub fn cpu_ms(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold blanks; user and system time are the 12th and 13th field after it.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("no times");
+    Ok((ticks(11)? + ticks(12)?) * 1000.0 / TICKS_PER_SECOND)
 }
 
 impl Drop for Service {
@@ -109,7 +116,11 @@ impl Drop for Service {
     }
 }
 
-fn free_address() -> Result<SocketAddr> {
+/// A loopback address that was free a moment ago.
+///
+/// # Errors
+/// When no port is free.
+pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
