@@ -1,0 +1,202 @@
+//! What is done to each operation, and what must hold afterwards.
+
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use crate::site::Site;
+
+/// Ids that a scenario's preparation made, by a name.
+pub type Ids = Value;
+
+pub struct Scenario {
+    pub name: &'static str,
+    pub operation: &'static str,
+    pub prepare: fn(&mut Site) -> BoxFuture<'_, Ids>,
+    /// Sets the operation off. The service may die before it answers.
+    pub trigger: fn(&Site, Ids) -> BoxFuture<'_, ()>,
+    /// What must hold after the restart; `done` when the operation was to succeed, else it was made to fail.
+    pub after: fn(&mut Site, Ids, bool) -> BoxFuture<'_, ()>,
+}
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "blank",
+        operation: "volume.create",
+        prepare: |_| Box::pin(async { json!({}) }),
+        trigger: |site, _| Box::pin(create_volume(site, json!({ "size": 1, "name": "new" }))),
+        after: |site, _, done| Box::pin(the_new_volume(site, done, None)),
+    },
+    Scenario {
+        name: "clone",
+        operation: "volume.create",
+        prepare: |site| Box::pin(filled(site)),
+        trigger: |site, ids| {
+            Box::pin(async move {
+                create_volume(site, json!({ "source_volid": ids["volume"], "name": "new" })).await;
+            })
+        },
+        after: |site, _, done| Box::pin(the_new_volume(site, done, Some(7))),
+    },
+    Scenario {
+        name: "with snapshots",
+        operation: "volume.delete",
+        prepare: |site| {
+            Box::pin(async {
+                let ids = filled(site).await;
+                site.start(None, None).await;
+                let volume = text(&ids, "volume");
+                site.snapshot(&volume).await;
+                site.snapshot(&volume).await;
+                ids
+            })
+        },
+        trigger: |site, ids| {
+            Box::pin(async move {
+                let path = format!("/v3/volumes/{}?cascade=true", text(&ids, "volume"));
+                site.try_call("DELETE", &path, None).await;
+            })
+        },
+        after: |site, ids, _| Box::pin(async move { gone(site, "volumes", &text(&ids, "volume")).await }),
+    },
+    Scenario {
+        name: "full",
+        operation: "backup.create",
+        prepare: |site| Box::pin(filled(site)),
+        trigger: |site, ids| Box::pin(create_backup(site, ids, false)),
+        after: |site, ids, done| Box::pin(the_new_backup(site, ids, done)),
+    },
+    Scenario {
+        name: "over a volume",
+        operation: "backup.restore",
+        prepare: |site| {
+            Box::pin(async {
+                let mut ids = filled(site).await;
+                site.start(None, None).await;
+                let volume = text(&ids, "volume");
+                ids["backup"] = site.backup(&volume, false).await.into();
+                site.stop().await;
+                site.fill(&volume, 99).await;
+                site.start(None, None).await;
+                ids
+            })
+        },
+        trigger: |site, ids| {
+            Box::pin(async move {
+                let path = format!("/v3/backups/{}/restore", text(&ids, "backup"));
+                site.try_call("POST", &path, Some(json!({ "restore": { "volume_id": ids["volume"] } })))
+                    .await;
+            })
+        },
+        after: |site, ids, done| {
+            Box::pin(async move {
+                let volume = text(&ids, "volume");
+                let wanted = if done { "available" } else { "error_restoring" };
+                site.until(&format!("/v3/volumes/{volume}"), "volume", &[wanted]).await;
+                site.until(&format!("/v3/backups/{}", text(&ids, "backup")), "backup", &["available"]).await;
+                if done {
+                    site.stop().await;
+                    site.check(&volume, 7).await;
+                }
+            })
+        },
+    },
+    Scenario {
+        name: "full",
+        operation: "backup.delete",
+        prepare: |site| {
+            Box::pin(async {
+                let mut ids = filled(site).await;
+                site.start(None, None).await;
+                ids["backup"] = site.backup(&text(&ids, "volume"), false).await.into();
+                ids
+            })
+        },
+        trigger: |site, ids| {
+            Box::pin(async move {
+                site.try_call("DELETE", &format!("/v3/backups/{}", text(&ids, "backup")), None).await;
+            })
+        },
+        after: |site, ids, _| {
+            Box::pin(async move {
+                gone(site, "backups", &text(&ids, "backup")).await;
+                assert_eq!(site.objects(), Vec::<String>::new());
+            })
+        },
+    },
+];
+
+fn text(ids: &Ids, name: &str) -> String {
+    ids[name].as_str().unwrap_or_else(|| panic!("no {name}")).to_owned()
+}
+
+/// A volume with a pattern on it. The service is stopped afterwards.
+async fn filled(site: &mut Site) -> Ids {
+    let volume = site.volume(json!({ "size": 1, "name": "old" })).await;
+    site.stop().await;
+    site.fill(&volume, 7).await;
+    json!({ "volume": volume })
+}
+
+async fn create_volume(site: &Site, body: Value) {
+    site.try_call("POST", "/v3/volumes", Some(json!({ "volume": body }))).await;
+}
+
+async fn create_backup(site: &Site, ids: Ids, incremental: bool) {
+    let body = json!({ "backup": { "volume_id": ids["volume"], "incremental": incremental, "force": true } });
+    site.try_call("POST", "/v3/backups", Some(body)).await;
+}
+
+async fn one_of(site: &Site, collection: &str, name: &str) -> Value {
+    let path = format!("/v3/{collection}/detail?name={name}");
+    let listed = site.call("GET", &path, None).await;
+    let found = listed[collection].as_array().expect("a list").clone();
+    assert_eq!(found.len(), 1, "{listed}");
+    found[0].clone()
+}
+
+/// The volume called `new` is there, or in error with a message; nothing in between.
+async fn the_new_volume(site: &mut Site, done: bool, seed: Option<u8>) {
+    let volume = one_of(site, "volumes", "new").await;
+    if !done {
+        assert_eq!(volume["status"], "error");
+        let messages = site.call("GET", "/v3/messages", None).await;
+        assert_eq!(messages["messages"][0]["resource_uuid"], volume["id"], "{messages}");
+        let path = format!("/v3/volumes/{}", volume["id"].as_str().expect("an id"));
+        site.call("DELETE", &path, None).await;
+        site.settle().await;
+        return;
+    }
+    assert_eq!(volume["status"], "available");
+    site.stop().await;
+    if let Some(seed) = seed {
+        site.check(volume["id"].as_str().expect("an id"), seed).await;
+    }
+}
+
+async fn the_new_backup(site: &mut Site, ids: Ids, done: bool) {
+    let volume = text(&ids, "volume");
+    site.until(&format!("/v3/volumes/{volume}"), "volume", &["available"]).await;
+    let listed = site.call("GET", "/v3/backups/detail", None).await;
+    let backup = &listed["backups"][0];
+    let id = backup["id"].as_str().expect("an id");
+    if !done {
+        assert_eq!(backup["status"], "error", "{backup}");
+        assert!(backup["fail_reason"].as_str().is_some_and(|reason| !reason.is_empty()));
+        assert_eq!(site.objects(), Vec::<String>::new());
+        return;
+    }
+    assert_eq!(backup["status"], "available", "{backup}");
+    let objects = site.objects();
+    assert!(!objects.is_empty() && objects.iter().all(|name| name.contains(id)), "{objects:?}");
+    site.call("POST", &format!("/v3/backups/{id}/restore"), Some(json!({ "restore": { "name": "back" } })))
+        .await;
+    site.settle().await;
+    let back = one_of(site, "volumes", "back").await;
+    site.stop().await;
+    site.check(back["id"].as_str().expect("an id"), 7).await;
+}
+
+async fn gone(site: &Site, collection: &str, id: &str) {
+    let answer = site.try_call("GET", &format!("/v3/{collection}/{id}"), None).await;
+    assert_eq!(answer.map(|(status, _)| status), Some(404), "{}", site.log());
+}

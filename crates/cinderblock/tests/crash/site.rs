@@ -1,0 +1,301 @@
+//! A service in a directory of its own: the real binary, started, killed, started again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use control::bus::LocalBus;
+use control::node::Node;
+use control::policy::Policy;
+use control::reconcile::{How, Report};
+use control::seal::Sealer;
+use control::settings::Settings;
+use control::{Cloud, Parts};
+use drivers::file::{FileConfig, FileDriver};
+use drivers::{Driver as _, OpenMode, Openable, Provider, VolumeRef};
+use model::block::Device;
+use model::config::Config;
+use model::{GiB, VolumeId};
+use serde_json::{Value, json};
+
+/// How long anything may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+pub struct Site {
+    dir: tempfile::TempDir,
+    port: u16,
+    iscsi_port: u16,
+    child: Option<Child>,
+    http: reqwest::Client,
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self { dir, port: free_port(), iscsi_port: free_port(), child: None, http: reqwest::Client::new() }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn volumes(&self) -> PathBuf {
+        self.path().join("volumes")
+    }
+
+    /// Starts the service and waits until it answers, or until it has died at the point it was to die at.
+    pub async fn start(&mut self, kill: Option<&str>, fail: Option<&str>) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path().join("log"))
+            .expect("a log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cinderblock"));
+        command
+            .args(["serve", "--data-dir"])
+            .arg(self.path())
+            .args(["--api-listen", &format!("127.0.0.1:{}", self.port)])
+            .args(["--iscsi-listen", &format!("127.0.0.1:{}", self.iscsi_port)])
+            .env("CINDERBLOCK_LOG", "info,control=debug")
+            .stdout(Stdio::null())
+            .stderr(log);
+        for (name, value) in [("CINDERBLOCK_KILL", kill), ("CINDERBLOCK_FAIL", fail)] {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.child = Some(command.spawn().expect("starts"));
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            let asked = self.http.get(format!("http://127.0.0.1:{}/healthcheck", self.port)).send().await;
+            if asked.is_ok_and(|answer| answer.status().is_success()) || self.has_died() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await; // the process gives no other sign to a parent
+        }
+        panic!("the service does not answer:\n{}", self.log());
+    }
+
+    fn has_died(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().expect("can be waited for").is_some())
+    }
+
+    /// Waits until the process has died by itself; whether it was by `SIGKILL`.
+    pub async fn dies(&mut self) -> bool {
+        use std::os::unix::process::ExitStatusExt as _;
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(child) = self.child.as_mut()
+                && let Some(status) = child.try_wait().expect("can be waited for")
+            {
+                self.child = None;
+                return status.signal() == Some(9);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
+    }
+
+    /// Stops the service as an operator would; it must exit cleanly.
+    pub async fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("is there");
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = child.try_wait().expect("can be waited for") {
+                assert!(status.success(), "stopped with {status}:\n{}", self.log());
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let _ = child.kill();
+        panic!("does not stop:\n{}", self.log());
+    }
+
+    pub fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.path().join("log")).unwrap_or_default();
+        text.lines().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// A request; the answer's status and body. A service that dies meanwhile answers `None`.
+    pub async fn try_call(&self, method: &str, path: &str, body: Option<Value>) -> Option<(u16, Value)> {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = self.http.request(method, url).header("OpenStack-API-Version", "volume latest");
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await.ok()?;
+        Some((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// A request that must succeed.
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        let Some((status, body)) = self.try_call(method, path, body).await else {
+            panic!("{method} {path} was not answered:\n{}", self.log());
+        };
+        assert!(status < 300, "{method} {path} answered {status}: {body}\n{}", self.log());
+        body
+    }
+
+    /// Waits until `field` of a resource is one of `wanted`; answers with the resource.
+    pub async fn until(&self, path: &str, key: &str, wanted: &[&str]) -> Value {
+        let until = Instant::now() + PATIENCE;
+        let mut last = Value::Null;
+        while Instant::now() < until {
+            if let Some((200, body)) = self.try_call("GET", path, None).await {
+                last = body[key].clone();
+                if last["status"].as_str().is_some_and(|status| wanted.contains(&status)) {
+                    return last;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await; // polled as a client polls
+        }
+        panic!("{path} is {last}, not {wanted:?}:\n{}", self.log());
+    }
+
+    async fn database(&self) -> db::Db {
+        let url = format!("sqlite:///{}/cinderblock.db", self.path().display());
+        db::Db::connect(&url, 2).await.expect("opens")
+    }
+
+    /// Waits until no job is active, by the database itself.
+    pub async fn settle(&self) {
+        let db = self.database().await;
+        let wanted = db::job::Wanted { active: true, limit: 10, ..db::job::Wanted::default() };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let active = db::job::list(&mut db.read(), &wanted).await.expect("reads");
+            if active.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < until, "jobs do not end: {active:#?}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await; // another process's work: nothing rings here
+        }
+        db.close().await;
+    }
+
+    pub async fn volume(&self, body: Value) -> String {
+        let made = self.call("POST", "/v3/volumes", Some(json!({ "volume": body }))).await;
+        let id = made["volume"]["id"].as_str().expect("an id").to_owned();
+        self.until(&format!("/v3/volumes/{id}"), "volume", &["available"]).await;
+        id
+    }
+
+    pub async fn snapshot(&self, volume: &str) -> String {
+        let body = json!({ "snapshot": { "volume_id": volume } });
+        let made = self.call("POST", "/v3/snapshots", Some(body)).await;
+        let id = made["snapshot"]["id"].as_str().expect("an id").to_owned();
+        self.until(&format!("/v3/snapshots/{id}"), "snapshot", &["available"]).await;
+        id
+    }
+
+    pub async fn backup(&self, volume: &str, incremental: bool) -> String {
+        let body = json!({ "backup": { "volume_id": volume, "incremental": incremental, "force": true } });
+        let made = self.call("POST", "/v3/backups", Some(body)).await;
+        let id = made["backup"]["id"].as_str().expect("an id").to_owned();
+        self.until(&format!("/v3/backups/{id}"), "backup", &["available"]).await;
+        id
+    }
+
+    /// Opens a volume's bytes; the service must be stopped.
+    async fn device(&self, volume: &str, mode: OpenMode) -> Device {
+        assert!(self.child.is_none(), "the service has the volumes");
+        let driver = FileDriver::new(FileConfig::new(self.volumes(), "local"));
+        driver.start().await.expect("the backend starts");
+        let id: VolumeId = volume.parse().expect("an id");
+        let reference =
+            VolumeRef { id, name: format!("volume-{id}"), size: GiB(1), provider: Provider::default() };
+        driver.open(Openable::Volume(&reference), mode).await.expect("opens")
+    }
+
+    /// Writes a pattern to a stopped service's volume, durably.
+    pub async fn fill(&self, volume: &str, seed: u8) {
+        let device = self.device(volume, OpenMode::Write).await;
+        for at in places(device.size()) {
+            device.write(at, &pattern(seed, at)).await.expect("writes");
+        }
+        device.flush().await.expect("flushes");
+    }
+
+    /// Compares a stopped service's volume with the pattern.
+    pub async fn check(&self, volume: &str, seed: u8) {
+        let device = self.device(volume, OpenMode::Read).await;
+        for at in places(1 << 30) {
+            let mut found = vec![0; BLOCK];
+            device.read(at, &mut found).await.expect("reads");
+            assert!(found == pattern(seed, at), "volume {volume} differs at {at}\n{}", self.log());
+        }
+    }
+
+    /// What the reconciler would find now; the service must be stopped.
+    pub async fn report(&self) -> Report {
+        assert!(self.child.is_none(), "the service is running");
+        let db = self.database().await;
+        let config = Config::parse::<&str, &str>(&[], []).expect("parses");
+        let host = std::fs::read_to_string(self.path().join("host")).expect("a host");
+        let cloud = Cloud::new(Parts {
+            db: db.clone(),
+            bus: Arc::new(LocalBus::default()),
+            policy: Policy::default(),
+            settings: Settings::read(&config, host.trim()).expect("defaults"),
+            scheduler: control::scheduler::Options::default(),
+            sealer: Sealer::new(&Sealer::fresh_key().expect("a key")),
+        });
+        let driver = FileDriver::new(FileConfig::new(self.volumes(), "local"));
+        driver.start().await.expect("the backend starts");
+        let mut node = Node { host: host.trim().to_owned(), ..Node::default() };
+        node.backends.insert(format!("{}@local", host.trim()), Arc::new(driver));
+        let report = cloud.reconcile(&node, How::DryRun).await.expect("reconciles");
+        assert!(db::job::held(&mut db.read()).await.expect("reads").is_empty(), "locks are held");
+        db.close().await;
+        report
+    }
+
+    /// Objects in the backup store.
+    pub fn objects(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.path().join("backup")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    found.push(entry.file_name().to_string_lossy().into_owned());
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.as_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+const BLOCK: usize = 64 << 10;
+
+/// Some places over the whole device, its first and last block among them.
+fn places(size: u64) -> impl Iterator<Item = u64> {
+    let last = size - BLOCK as u64;
+    (0..16u64).map(move |n| (last / 15 * n) / BLOCK as u64 * BLOCK as u64)
+}
+
+fn pattern(seed: u8, at: u64) -> Vec<u8> {
+    (0..BLOCK).map(|n| seed ^ (n as u8).wrapping_mul(31) ^ (at >> 16) as u8).collect()
+}
