@@ -12,7 +12,7 @@ use super::Connection;
 use super::receive::Place;
 use super::task::{Slot, Stage};
 use crate::scsi::capacity::lun_number;
-use crate::scsi::unit::AbortTasks;
+use crate::scsi::unit::Order;
 
 /// So many tags of aborted commands are remembered: their data may still be on its way.
 const REMEMBERED: usize = 64;
@@ -129,10 +129,19 @@ impl Connection {
         self.settle_abort(abort);
     }
 
-    /// Aborts the commands on a LUN because another connection, or a command of this one, asked for it.
-    pub(super) fn abort_for_others(&mut self, order: AbortTasks) {
-        let abort = self.begin_abort();
-        self.abort_tasks(Some(order.lun), abort);
-        self.after_abort(abort, Then::Tell(order.done));
+    /// Does what another connection, a command of this one, or the target's owner asks for.
+    pub(super) fn obey(&mut self, order: Order) {
+        match order {
+            Order::Abort { lun, done } => {
+                let abort = self.begin_abort();
+                self.abort_tasks(Some(lun), abort);
+                self.after_abort(abort, Then::Tell(done));
+            }
+            Order::MeetUnits { done } => {
+                self.meet_units();
+                // The one who asked may have gone.
+                let _ = done.send(());
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::receive::{Place, finish_data, wire_length, write_header};
+use super::receive::Place;
 use super::task::{Chunk, Done, Goal, Inbound, Outbound, Slot, Stage, Task, What};
 use super::{Connection, OUTBOX_HIGH, Work};
 use crate::pdu::digest::DIGEST_LEN;
@@ -12,6 +12,7 @@ use crate::scsi::capacity::lun_number;
 use crate::scsi::sense::{Sense, status};
 use crate::scsi::unit::Nexus;
 use crate::scsi::{self, Answer, Blocks, Job, Plan, Request};
+use crate::stream::layout::{finish_data, wire_length, write_header};
 
 /// How much is read from the device at a time, in bytes. A multiple of every block length.
 const CHUNK: u32 = 256 << 10;
@@ -268,9 +269,9 @@ impl Connection {
             let segment = self.segment(offset + done, len - done);
             done += segment;
             if done >= len {
-                return at + wire_length(&self.params, 0);
+                return at + wire_length(self.params.digests, 0);
             }
-            at += wire_length(&self.params, segment as usize) - segment as usize;
+            at += wire_length(self.params.digests, segment as usize) - segment as usize;
         }
     }
 
@@ -307,13 +308,13 @@ impl Connection {
                 bhs.set_residual(expected, length);
             }
             data_sn += 1;
-            let start = end + wire_length(&self.params, 0);
+            let start = end + wire_length(self.params.digests, 0);
             let segment = segment as usize;
             if start != source {
                 buf.copy_within(source..source + segment, start);
             }
-            write_header(&self.params, &mut buf[end..], &bhs);
-            end = start + finish_data(&self.params, &mut buf[start..], segment);
+            write_header(self.params.digests, &mut buf[end..], &bhs);
+            end = start + finish_data(self.params.digests, &mut buf[start..], segment);
             source += segment;
         }
         self.outbox.push(buf, end);

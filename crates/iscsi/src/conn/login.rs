@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use super::buffer::Pool;
-use super::inbox::Inbox;
-use super::outbox::Outbox;
-use super::receive;
-use crate::login::params::Params;
 use crate::login::{self, Granted, Login, Pdu, Purpose, Status, Step, TEXT_MAX};
 use crate::pdu::{BHS_LEN, Bhs, op, padding};
+use crate::stream::buffer::Pool;
+use crate::stream::inbox::Inbox;
+use crate::stream::layout::{Digests, lay_out, wire_length};
+use crate::stream::outbox::Outbox;
 use crate::target::registry::{Registry, Seat};
 
 /// What a login came to: nothing when it was refused.
@@ -79,7 +78,7 @@ fn announce(granted: &Granted, peer: SocketAddr) {
         Purpose::Discovery => "discovery",
         Purpose::Normal { export, .. } => &export.iqn,
     };
-    let digests = (granted.params.header_digest, granted.params.data_digest);
+    let digests = granted.params.digests;
     tracing::info!(%peer, initiator = %granted.initiator, target, ?digests, "session begins");
 }
 
@@ -105,9 +104,11 @@ async fn read_request(stream: &TcpStream, inbox: &mut Inbox) -> io::Result<(Bhs,
 }
 
 async fn send(stream: &TcpStream, pdu: &Pdu) -> io::Result<()> {
-    let (mut pool, mut outbox, params) = (Pool::default(), Outbox::default(), Params::default());
-    let place = outbox.append(receive::wire_length(&params, pdu.data.len()), &mut pool);
-    receive::lay_out(&params, place, &pdu.bhs, &pdu.data);
+    let (mut pool, mut outbox) = (Pool::default(), Outbox::default());
+    // There are no digests before the end of login.
+    let none = Digests::default();
+    let place = outbox.append(wire_length(none, pdu.data.len()), &mut pool);
+    lay_out(none, place, &pdu.bhs, &pdu.data);
     while !outbox.is_empty() {
         stream.writable().await?;
         outbox.send(stream, &mut pool)?;

@@ -16,13 +16,10 @@
 //! has ended.
 
 mod abort;
-mod buffer;
 mod command;
 mod control;
 mod data_out;
-mod inbox;
 mod login;
-mod outbox;
 mod receive;
 mod task;
 
@@ -45,14 +42,15 @@ use tokio_util::sync::CancellationToken;
 use crate::login::Granted;
 use crate::login::params::Params;
 use crate::pdu::{Bhs, sn_before};
-use crate::scsi::unit::{AbortTasks, Nexus};
+use crate::scsi::unit::{Nexus, Order};
+use crate::stream::buffer::Pool;
+use crate::stream::inbox::Inbox;
+use crate::stream::layout::{lay_out, wire_length};
+use crate::stream::outbox::Outbox;
 use crate::target::listener::LoginPlace;
 use crate::target::registry::{Registry, Seat};
 use crate::target::session::Session;
 use abort::Aborts;
-use buffer::Pool;
-use inbox::Inbox;
-use outbox::Outbox;
 use receive::Incoming;
 use task::{Done, Slot, Tasks};
 
@@ -99,8 +97,7 @@ struct Connection {
     tasks: Tasks,
     working: FuturesUnordered<Work>,
     aborts: Aborts,
-    abort_orders: mpsc::Receiver<AbortTasks>,
-    abort_sender: mpsc::Sender<AbortTasks>,
+    orders: mpsc::Receiver<Order>,
     nexuses: Vec<Arc<Nexus>>,
     luns: Vec<u16>,
     generation: u64,
@@ -146,12 +143,15 @@ async fn run(
     peer: SocketAddr,
     registry: Arc<Registry>,
     granted: Granted,
-    seat: Option<Seat>,
+    mut seat: Option<Seat>,
     inbox: Inbox,
 ) {
     let session = seat.as_ref().map(|seat| seat.session.clone());
+    // A discovery session has nobody who could give it orders.
+    let orders = seat.as_mut().and_then(Seat::take_orders).unwrap_or_else(|| mpsc::channel(1).1);
     let cut = session.as_ref().map_or_else(|| registry.stopping.clone(), |session| session.cut.clone());
-    let mut connection = Connection::new(stream, peer, registry.clone(), granted, session.clone(), inbox);
+    let mut connection =
+        Connection::new(stream, peer, registry.clone(), granted, session.clone(), orders, inbox);
     let outcome = AssertUnwindSafe(connection.work(&cut)).catch_unwind().await;
     let reason = match outcome {
         Ok(Ok(())) => "closed".to_owned(),
@@ -176,10 +176,10 @@ impl Connection {
         registry: Arc<Registry>,
         granted: Granted,
         session: Option<Arc<Session>>,
+        orders: mpsc::Receiver<Order>,
         mut inbox: Inbox,
     ) -> Self {
         let now = Instant::now();
-        let (abort_sender, abort_orders) = mpsc::channel(16);
         inbox.grow(INBOX_FULL);
         let commands = registry.limits().commands;
         let mut connection = Self {
@@ -199,8 +199,7 @@ impl Connection {
             tasks: Tasks::new(commands),
             working: FuturesUnordered::new(),
             aborts: Aborts::default(),
-            abort_orders,
-            abort_sender,
+            orders,
             nexuses: Vec::new(),
             luns: Vec::new(),
             generation: 0,
@@ -245,7 +244,7 @@ impl Connection {
                     self.receive()?;
                 }
                 ready = self.stream.writable(), if !self.outbox.is_empty() => ready?,
-                Some(order) = self.abort_orders.recv() => self.abort_for_others(order),
+                Some(order) = self.orders.recv() => self.obey(order),
                 _ = tick.tick() => self.check_clocks()?,
             }
         }
@@ -306,7 +305,7 @@ impl Connection {
             }
         }
         self.tasks.clear();
-        self.abort_orders.close();
+        self.orders.close();
         for nexus in self.nexuses.drain(..) {
             nexus.unit.detach(&nexus);
         }
@@ -346,7 +345,7 @@ impl Connection {
                 read_only: session.read_only,
                 attentions: Default::default(),
                 prevents_removal: Default::default(),
-                aborts: self.abort_sender.clone(),
+                orders: session.orders.clone(),
             });
             nexus.attentions.raise(if first {
                 greeting
@@ -398,9 +397,9 @@ impl Connection {
     /// Queues a PDU with a short data segment.
     fn send(&mut self, mut bhs: Bhs, data: &[u8]) {
         bhs.set_data_len(data.len());
-        let total = receive::wire_length(&self.params, data.len());
+        let total = wire_length(self.params.digests, data.len());
         let place = self.outbox.append(total, &mut self.pool);
-        receive::lay_out(&self.params, place, &bhs, data);
+        lay_out(self.params.digests, place, &bhs, data);
     }
 
     /// Counts bytes of the session.

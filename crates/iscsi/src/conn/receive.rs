@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::task::{Slot, Stage};
 use super::{Connection, OUTBOX_BATCH, OUTBOX_HIGH, Phase};
 use crate::login::TEXT_MAX;
-use crate::login::params::{Params, SEGMENT_MAX};
+use crate::login::params::SEGMENT_MAX;
 use crate::pdu::digest::{DIGEST_LEN, crc32c, crc32c_of};
 use crate::pdu::{BHS_LEN, Bhs, op, padding, reject};
 
@@ -33,42 +33,6 @@ pub enum Place {
     Reject(u8),
     /// The PDU is refused and the connection closed.
     Fatal(u8),
-}
-
-/// The length of a PDU on the wire.
-pub const fn wire_length(params: &Params, data_len: usize) -> usize {
-    let header = BHS_LEN + if params.header_digest { DIGEST_LEN } else { 0 };
-    let digest = if params.data_digest && data_len > 0 { DIGEST_LEN } else { 0 };
-    header + data_len + padding(data_len) + digest
-}
-
-/// Writes a PDU as it goes on the wire.
-pub fn lay_out(params: &Params, to: &mut [u8], bhs: &Bhs, data: &[u8]) {
-    let start = write_header(params, to, bhs);
-    to[start..start + data.len()].copy_from_slice(data);
-    finish_data(params, &mut to[start..], data.len());
-}
-
-/// Writes a header, with its digest; returns where the data begins.
-pub fn write_header(params: &Params, to: &mut [u8], bhs: &Bhs) -> usize {
-    to[..BHS_LEN].copy_from_slice(&bhs.0);
-    if !params.header_digest {
-        return BHS_LEN;
-    }
-    to[BHS_LEN..BHS_LEN + DIGEST_LEN].copy_from_slice(&crc32c(&bhs.0));
-    BHS_LEN + DIGEST_LEN
-}
-
-/// Pads a data segment that is in its place, and writes its digest; returns the length of all three.
-pub fn finish_data(params: &Params, to: &mut [u8], data_len: usize) -> usize {
-    let padded = data_len + padding(data_len);
-    to[data_len..padded].fill(0);
-    if !params.data_digest || data_len == 0 {
-        return padded;
-    }
-    let digest = crc32c(&to[..padded]);
-    to[padded..padded + DIGEST_LEN].copy_from_slice(&digest);
-    padded + DIGEST_LEN
 }
 
 impl Connection {
@@ -125,14 +89,14 @@ impl Connection {
         let Some(header) = bytes.first_chunk::<BHS_LEN>() else { return Ok(false) };
         let bhs = Bhs(*header);
         let covered = BHS_LEN + bhs.ahs_len();
-        let whole = covered + if self.params.header_digest { DIGEST_LEN } else { 0 };
+        let whole = covered + if self.params.digests.header { DIGEST_LEN } else { 0 };
         if bhs.data_len() > SEGMENT_MAX as usize {
             return Err(invalid("a data segment is longer than we take"));
         }
         if bytes.len() < whole {
             return Ok(false);
         }
-        if self.params.header_digest && bytes[covered..whole] != crc32c(&bytes[..covered]) {
+        if self.params.digests.header && bytes[covered..whole] != crc32c(&bytes[..covered]) {
             return Err(invalid("a header digest is wrong"));
         }
         self.inbox.consume(whole);
@@ -184,7 +148,7 @@ impl Connection {
                 return Ok(false);
             }
         }
-        let digest = if self.params.data_digest && end > 0 { DIGEST_LEN } else { 0 };
+        let digest = if self.params.digests.data && end > 0 { DIGEST_LEN } else { 0 };
         let tail = padding(end) + digest;
         if self.inbox.bytes().len() < tail {
             return Ok(false);

@@ -1,6 +1,7 @@
 //! Operational parameters: what they are, what we offer, and how a pair is agreed (RFC 7143 section 13).
 
 use crate::pdu::text;
+use crate::stream::layout::Digests;
 
 /// The longest data segment that we take, in bytes; declared as `MaxRecvDataSegmentLength`.
 pub const SEGMENT_MAX: u32 = 262_144;
@@ -14,8 +15,7 @@ const LENGTHS: std::ops::RangeInclusive<u64> = 512..=(1 << 24) - 1;
 /// The outcome of a negotiation, seen from the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Params {
-    pub header_digest: bool,
-    pub data_digest: bool,
+    pub digests: Digests,
     /// The longest data segment that the peer takes.
     pub peer_segment: u32,
     pub max_burst: u32,
@@ -27,8 +27,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         Self {
-            header_digest: false,
-            data_digest: false,
+            digests: Digests::default(),
             peer_segment: 8192,
             max_burst: 262_144,
             first_burst: 65_536,
@@ -73,8 +72,8 @@ impl Params {
     /// Takes one offer into account and says what to answer.
     pub fn offer(&mut self, key: &str, offered: &str) -> Reply {
         match key {
-            "HeaderDigest" => digest(&mut self.header_digest, offered),
-            "DataDigest" => digest(&mut self.data_digest, offered),
+            "HeaderDigest" => digest(&mut self.digests.header, offered),
+            "DataDigest" => digest(&mut self.digests.data, offered),
             "MaxRecvDataSegmentLength" => match length(offered) {
                 Some(n) => {
                     self.peer_segment = n;
@@ -192,7 +191,7 @@ mod tests {
         ] {
             assert_eq!(params.offer(key, offered), answer, "{key}");
         }
-        assert!(params.data_digest && !params.header_digest && !params.initial_r2t);
+        assert!(params.digests == (Digests { header: false, data: true }) && !params.initial_r2t);
         assert_eq!((params.max_burst, params.first_burst, params.peer_segment), (1 << 20, 262_144, 262_144));
     }
 

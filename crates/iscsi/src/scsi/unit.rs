@@ -75,11 +75,13 @@ pub struct LogicalUnit {
     drained: Notify,
 }
 
-/// Asks a connection to abort its tasks on a unit; it answers when none of them can touch the medium any more.
+/// What a connection can be told to do by others. It answers when it is done.
 #[derive(Debug)]
-pub struct AbortTasks {
-    pub lun: u16,
-    pub done: oneshot::Sender<()>,
+pub enum Order {
+    /// Abort the tasks on a unit: done when none of them can touch the medium any more.
+    Abort { lun: u16, done: oneshot::Sender<()> },
+    /// Look at the target's units again: done when those that are gone are let go.
+    MeetUnits { done: oneshot::Sender<()> },
 }
 
 /// One initiator port's view of a unit (an I_T_L nexus).
@@ -96,7 +98,7 @@ pub struct Nexus {
     /// It has prevented medium removal.
     pub prevents_removal: AtomicBool,
     /// Reaches the connection.
-    pub aborts: mpsc::Sender<AbortTasks>,
+    pub orders: mpsc::Sender<Order>,
 }
 
 impl LogicalUnit {
@@ -175,7 +177,7 @@ impl LogicalUnit {
         let mut waits = Vec::new();
         for nexus in nexuses {
             let (done, wait) = oneshot::channel();
-            if nexus.aborts.send(AbortTasks { lun: self.number, done }).await.is_ok() {
+            if nexus.orders.send(Order::Abort { lun: self.number, done }).await.is_ok() {
                 waits.push(wait);
             }
         }

@@ -136,8 +136,12 @@ impl ExportState {
     /// Replaces what is served and to whom.
     pub fn replace(&self, access: Access, units: Arc<[Arc<LogicalUnit>]>) {
         let mut current = self.current.write().expect("no code panics while it holds this lock");
+        let changed = current.units.len() != units.len()
+            || current.units.iter().zip(units.iter()).any(|(old, new)| !Arc::ptr_eq(old, new));
         *current = Current { access, units };
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        if changed {
+            self.generation.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// Ends it: nobody may log in any more.

@@ -204,6 +204,11 @@ impl Target {
         for gone in old_units.iter().filter(|unit| !units.iter().any(|kept| Arc::ptr_eq(kept, unit))) {
             gone.close().await;
         }
+        if !same(&old_units, &units) {
+            for session in self.registry.sessions_of(&old) {
+                session.meet_units().await;
+            }
+        }
         Ok(())
     }
 
@@ -300,6 +305,10 @@ fn same_unit(unit: &LogicalUnit, lun: &Lun) -> bool {
         && unit.block_size == lun.block_size
         && unit.removable == lun.removable
         && unit.identity == identity(lun)
+}
+
+fn same(one: &[Arc<LogicalUnit>], other: &[Arc<LogicalUnit>]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 fn identity(lun: &Lun) -> Identity {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::export::{Admission, ExportState};
@@ -12,6 +13,10 @@ use super::session::{Counters, Session, port_name};
 use super::{Limits, TargetConfig};
 use crate::login::auth::Credentials;
 use crate::login::{Granted, Purpose, Status};
+use crate::scsi::unit::Order;
+
+/// Orders that wait for a connection; whoever gives one more waits.
+const ORDERS: usize = 16;
 
 #[derive(Debug, Default)]
 struct Sessions {
@@ -30,6 +35,14 @@ enum Place<'a> {
 pub struct Seat {
     registry: Arc<Registry>,
     pub session: Arc<Session>,
+    orders: Option<mpsc::Receiver<Order>>,
+}
+
+impl Seat {
+    /// What the session is told to do; only the first time.
+    pub const fn take_orders(&mut self) -> Option<mpsc::Receiver<Order>> {
+        self.orders.take()
+    }
 }
 
 impl Drop for Seat {
@@ -170,6 +183,7 @@ impl Registry {
             let old = match self.place(granted, &port, export)? {
                 Place::Taken(old) => old,
                 Place::Free(tsih, mut sessions) => {
+                    let (orders, received) = mpsc::channel(ORDERS);
                     let session = Arc::new(Session {
                         tsih,
                         cid: granted.cid,
@@ -180,12 +194,13 @@ impl Registry {
                         export: export.clone(),
                         read_only: *read_only,
                         proof: proof.clone(),
+                        orders,
                         cut: self.stopping.child_token(),
                         ended: CancellationToken::new(),
                         counters: Counters::default(),
                     });
                     sessions.by_tsih.insert(tsih, session.clone());
-                    break Seat { registry: self.clone(), session };
+                    break Seat { registry: self.clone(), session, orders: Some(received) };
                 }
             };
             old.cut.cancel();

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::export::ExportState;
 use crate::chap::Chap;
 use crate::pdu::text;
+use crate::scsi::unit::Order;
 
 /// A normal session.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Session {
     pub export: Arc<ExportState>,
     pub read_only: bool,
     pub proof: Option<Chap>,
+    /// Reaches the connection.
+    pub orders: mpsc::Sender<Order>,
     /// Asks the connection to end.
     pub cut: CancellationToken,
     /// The connection has ended: none of its commands touches the medium any more.
@@ -64,6 +68,15 @@ impl Session {
         self.export
             .right(&self.initiator, self.proof.as_ref())
             .is_some_and(|right| right.read_only == self.read_only)
+    }
+
+    /// Waits until the connection has let go of units that are gone.
+    pub async fn meet_units(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.orders.send(Order::MeetUnits { done }).await.is_ok() {
+            // An error means that the connection has ended.
+            let _ = wait.await;
+        }
     }
 
     /// What it is and has done.
