@@ -32,7 +32,7 @@ struct Golden {
 impl Golden {
     fn unpack() -> Self {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        let directory = tempfile::tempdir().unwrap();
+        let directory = common::scratch();
         let status = Command::new("tar")
             .args(["xzf", here.join("backup-golden.tar.gz").to_str().unwrap(), "--no-same-owner", "-C"])
             .arg(directory.path())
@@ -89,7 +89,7 @@ fn assert_same_bytes(one: &FileDevice, two: &FileDevice) {
 #[tokio::test(flavor = "multi_thread")]
 async fn i9_cinders_backups_restore_byte_for_byte() {
     let golden = Golden::unpack();
-    let directory = tempfile::tempdir().unwrap();
+    let directory = common::scratch();
     let expected = volume_at_full(&directory.path().join("expected"));
     for (state, fill) in [(TargetState::New, None), (TargetState::Used, Some(0xa5))] {
         let target = Arc::new(FileDevice::create(&directory.path().join("target"), SIZE));
@@ -158,7 +158,7 @@ async fn make(golden: &Golden, which: &str, source: Device, store: PathBuf) -> B
 #[tokio::test(flavor = "multi_thread")]
 async fn i9_our_files_are_cinders_byte_for_byte() {
     let golden = Golden::unpack();
-    let directory = tempfile::tempdir().unwrap();
+    let directory = common::scratch();
     let volume = Arc::new(volume_at_full(&directory.path().join("volume")));
     let store = directory.path().join("store");
     for which in ["full", "incremental"] {

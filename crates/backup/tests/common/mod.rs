@@ -4,12 +4,20 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use model::block::{BlockDevice, Extent, ExtentKind, check_range};
+use backup::store::{PosixStore, SharedStore};
+use backup::{
+    BackupResult, CreateBackup, Level, Naming, ParentRef, PipelineConfig, Restore, Restored, TargetState, create,
+    restore,
+};
+use futures::future::BoxFuture;
+use model::block::{BlockDevice, Device, Extent, ExtentKind, check_range};
+use model::job::Claim;
+use model::{BackupId, VolumeId};
 
 /// What a device tells of itself where nothing was written.
 const GRAIN: usize = 4096;
@@ -251,6 +259,184 @@ impl BlockDevice for Restless {
     async fn block_status(&self, offset: u64, length: u64) -> io::Result<Extent> {
         self.0.block_status(offset, length).await
     }
+}
+
+/// A device that calls a hook before each read and write.
+pub struct Hooked {
+    pub inner: Arc<MemoryDevice>,
+    calls: AtomicU64,
+    hook: Hook,
+}
+
+/// Gets the operation and how many there were before.
+pub type Hook = Box<dyn Fn(&'static str, u64) -> BoxFuture<'static, ()> + Send + Sync>;
+
+impl std::fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hooked").finish_non_exhaustive()
+    }
+}
+
+impl Hooked {
+    pub fn new(
+        inner: Arc<MemoryDevice>,
+        hook: impl Fn(&'static str, u64) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { inner, calls: AtomicU64::new(0), hook: Box::new(hook) })
+    }
+
+    /// Calls `act` before the operation `what` when there were `count` calls.
+    pub fn at(
+        inner: &Arc<MemoryDevice>,
+        what: &'static str,
+        count: u64,
+        act: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::new(Arc::clone(inner), move |op, calls| {
+            if op == what && calls == count {
+                act();
+            }
+            Box::pin(std::future::ready(()))
+        })
+    }
+
+    async fn call(&self, what: &'static str) {
+        (self.hook)(what, self.calls.fetch_add(1, Ordering::SeqCst)).await;
+    }
+}
+
+#[async_trait]
+impl BlockDevice for Hooked {
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+
+    async fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.call("read").await;
+        self.inner.read(offset, buf).await
+    }
+
+    async fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.call("write").await;
+        self.inner.write(offset, data).await
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        self.inner.flush().await
+    }
+
+    async fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.inner.discard(offset, length).await
+    }
+
+    async fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.call("write").await;
+        self.inner.write_zeroes(offset, length).await
+    }
+
+    async fn block_status(&self, offset: u64, length: u64) -> io::Result<Extent> {
+        self.inner.block_status(offset, length).await
+    }
+}
+
+/// A store, a volume, and the backups made of it.
+pub struct Bench {
+    pub directory: tempfile::TempDir,
+    pub volume: VolumeId,
+    pub config: PipelineConfig,
+    pub chain: Vec<Level>,
+}
+
+impl Bench {
+    /// Small objects: chunks of 64 KiB, hash blocks of 4 KiB.
+    pub fn new(compression: &str) -> Self {
+        let config = PipelineConfig {
+            chunk_size: 64 << 10,
+            block_size: 4 << 10,
+            compression: compression.parse().unwrap(),
+            ..PipelineConfig::default()
+        };
+        Self { directory: scratch(), volume: VolumeId::new(), config, chain: Vec::new() }
+    }
+
+    pub fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn store(&self) -> SharedStore {
+        Arc::new(PosixStore::new(self.root()))
+    }
+
+    /// A backup of `source` on top of the chain.
+    pub fn request(&self, backup: BackupId, source: Device) -> CreateBackup {
+        let parent = self.chain.last().map(|level| ParentRef {
+            backup: level.backup,
+            container: level.container.clone(),
+            prefix: level.prefix.clone(),
+        });
+        CreateBackup {
+            backup,
+            volume: self.volume,
+            name: Some("nightly".into()),
+            description: None,
+            created_at: "2026-11-21T19:32:04.5Z".parse().unwrap(),
+            size: source.size(),
+            source,
+            parent,
+            store: self.store(),
+            naming: Naming::Posix { container: None },
+            container: None,
+            config: self.config.clone(),
+            volume_meta: Some(r#"{"version": 2}"#.into()),
+        }
+    }
+
+    /// Makes a backup on top of the chain and appends it.
+    pub async fn back_up(&mut self, source: Device) -> BackupResult {
+        let backup = BackupId::new();
+        let made = create(self.request(backup, source), &Claim::unbounded()).await.unwrap();
+        self.push(backup, &made);
+        made
+    }
+
+    pub fn push(&mut self, backup: BackupId, made: &BackupResult) {
+        let (container, prefix) = (made.container.clone(), made.service_metadata.clone());
+        self.chain.push(Level { backup, container, prefix });
+    }
+
+    pub async fn restore_to(&self, target: Device, state: TargetState) -> backup::Result<Restored> {
+        let request = Restore { store: self.store(), chain: self.chain.clone(), target, state };
+        restore(request, &Claim::unbounded()).await
+    }
+
+    /// Where an object of the newest backup is.
+    pub fn object(&self, suffix: &str) -> PathBuf {
+        let level = self.chain.last().unwrap();
+        self.root().join(&level.container).join(format!("{}{suffix}", level.prefix))
+    }
+
+    /// Every file under the store, hidden ones too, by its path below it.
+    pub fn files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut open = vec![self.root().to_owned()];
+        while let Some(directory) = open.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => open.push(path),
+                    false => found.push(path.strip_prefix(self.root()).unwrap().to_str().unwrap().to_owned()),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+/// A temporary directory in memory, where there is one: fsync costs nothing there.
+pub fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
 /// A small deterministic generator of bytes and numbers (xorshift).
