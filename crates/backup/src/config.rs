@@ -23,6 +23,8 @@ pub struct PosixConfig {
     pub path: PathBuf,
     /// `backup_container`: one container for all backups instead of one for each.
     pub container: Option<String>,
+    /// `backup_create_containers`: whether missing containers are made.
+    pub create_containers: bool,
 }
 
 impl PosixConfig {
@@ -44,7 +46,20 @@ impl PosixConfig {
             crate::store::check_container(name)
                 .map_err(|e| Error::Invalid(format!("backup_container: {e}")))?;
         }
-        Ok(Self { path, container })
+        let create_containers =
+            match get("backup_create_containers").map(|text| text.trim().to_ascii_lowercase()) {
+                None => true,
+                Some(text) => match text.as_str() {
+                    "true" | "1" | "on" | "yes" => true,
+                    "false" | "0" | "off" | "no" => false,
+                    _ => {
+                        return Err(Error::Invalid(format!(
+                            "backup_create_containers must be true or false, not {text}"
+                        )));
+                    }
+                },
+            };
+        Ok(Self { path, container, create_containers })
     }
 }
 
@@ -151,7 +166,13 @@ mod tests {
             let error = PipelineConfig::from_options(|n| (n == name).then(|| text.to_owned())).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Invalid, "{name} = {text}");
         }
-        let get = |n: &str| (n == "backup_container").then(|| "../up".to_owned());
-        assert!(PosixConfig::from_options(get, Path::new("/b")).is_err());
+        for (name, text) in [
+            ("backup_container", "../up"),
+            ("backup_posix_path", "relative"),
+            ("backup_create_containers", "perhaps"),
+        ] {
+            let get = |n: &str| (n == name).then(|| text.to_owned());
+            assert!(PosixConfig::from_options(get, Path::new("/b")).is_err(), "{name}");
+        }
     }
 }

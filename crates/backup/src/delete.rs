@@ -1,6 +1,6 @@
 //! Removing backups, and what unfinished runs left.
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::try_join_all;
 use model::{BackupId, VolumeId};
 
 use crate::error::Result;
@@ -22,6 +22,9 @@ pub async fn delete(store: &dyn Store, container: &str, prefix: &str) -> Result<
     store.delete(container, &name::metadata(prefix)).await?;
     store.settle(container).await?;
     remove(store, container, prefix, |name| name::kind(prefix, name) != Kind::Other).await?;
+    if let Some((volume, backup)) = name::owner_of(prefix) {
+        clear(store, container, volume, &|name| name::belongs_to(backup, name)).await?; // dead runs' remains
+    }
     store.settle(container).await?;
     store.tidy(container).await
 }
@@ -32,22 +35,33 @@ pub async fn delete(store: &dyn Store, container: &str, prefix: &str) -> Result<
 /// # Errors
 /// `Invalid` for a container that cannot be; `Store`.
 pub async fn discard(store: &dyn Store, container: &str, volume: VolumeId, backup: BackupId) -> Result<()> {
-    clear(store, container, volume, backup).await?;
+    clear(store, container, volume, &|name| name::belongs_to(backup, name)).await?;
     store.settle(container).await?;
     store.tidy(container).await
 }
 
-/// [`discard`], but leaves the container.
-pub(crate) async fn clear(
+/// Removes what the run that writes under `prefix` and earlier ones of the same backup have put or begun. It spares
+/// newer runs: an old owner that wakes up in here must not harm the one that has replaced it.
+pub(crate) async fn clear_until(
     store: &dyn Store,
     container: &str,
+    prefix: &str,
     volume: VolumeId,
     backup: BackupId,
 ) -> Result<()> {
+    clear(store, container, volume, &|name| name::is_of_run_until(prefix, volume, backup, name)).await
+}
+
+async fn clear(
+    store: &dyn Store,
+    container: &str,
+    volume: VolumeId,
+    wanted: &(dyn Fn(&str) -> bool + Send + Sync),
+) -> Result<()> {
     check_container(container)?;
     // First: after this, an owner that was stopped in the middle of an object cannot publish it.
-    store.drop_unfinished(container, &move |name| name::belongs_to(backup, name)).await?;
-    remove(store, container, &name::volume_prefix(volume), |name| name::belongs_to(backup, name)).await
+    store.drop_unfinished(container, wanted).await?;
+    remove(store, container, &name::volume_prefix(volume), wanted).await
 }
 
 async fn remove(
@@ -58,10 +72,10 @@ async fn remove(
 ) -> Result<()> {
     let mut listing = store.list(container, prefix).await?;
     while let Some(names) = listing.next().await? {
-        // Collected first: a lazy map's closure would keep this future from being sent between threads.
-        let names: Vec<&String> = names.iter().filter(|name| wanted(name)).collect();
-        let deletions: Vec<_> = names.into_iter().map(|name| store.delete(container, name)).collect();
-        stream::iter(deletions).buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
+        let names: Vec<String> = names.into_iter().filter(|name| wanted(name)).collect();
+        for some in names.chunks(CONCURRENCY) {
+            try_join_all(some.iter().map(|name| store.delete(container, name))).await?;
+        }
     }
     Ok(())
 }

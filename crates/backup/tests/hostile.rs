@@ -103,7 +103,11 @@ async fn metadata_that_is_no_metadata_is_refused() {
     let good = fs::read(&path).unwrap();
     let half = &good[..good.len() / 2];
     let deep = [b"[".repeat(1_000_000), b"{\"a\":".repeat(1_000_000)];
-    let twice = String::from_utf8(good.clone()).unwrap().replacen("\"version\"", "\"version\": \"1.0.0\", \"version\"", 1);
+    let twice = String::from_utf8(good.clone()).unwrap().replacen(
+        "\"version\"",
+        "\"version\": \"1.0.0\", \"version\"",
+        1,
+    );
     let mut trailing = good.clone();
     trailing.extend_from_slice(b"{}");
     let junk: [&[u8]; 9] =
@@ -159,7 +163,8 @@ async fn damaged_objects_are_found_by_restore_and_check() {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{compression}, {what}: {error}");
             assert!(error.to_string().contains("-00002"), "{error}");
             let level = bench.chain.last().unwrap();
-            let found = verify(&*bench.store(), &level.container, &level.prefix, &Claim::unbounded()).await.unwrap();
+            let found =
+                verify(&*bench.store(), &level.container, &level.prefix, &Claim::unbounded()).await.unwrap();
             assert_eq!(found.problem_count, 1, "{compression}, {what}: {found:?}");
             assert!(found.problems[0].object.ends_with("-00002"));
         }
@@ -244,7 +249,8 @@ async fn a_hash_file_that_lies_is_found_by_the_check() {
     let level = bench.chain.last().unwrap();
     for (what, change) in edits {
         edit(&path, change);
-        let found = verify(&*bench.store(), &level.container, &level.prefix, &Claim::unbounded()).await.unwrap();
+        let found =
+            verify(&*bench.store(), &level.container, &level.prefix, &Claim::unbounded()).await.unwrap();
         assert!(!found.is_sound(), "{what}");
         fs::write(&path, &good).unwrap();
     }

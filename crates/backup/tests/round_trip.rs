@@ -217,3 +217,17 @@ async fn deletion_spares_what_only_starts_the_same() {
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
 }
+
+/// Services spawn these.
+#[test]
+fn every_operation_may_run_in_a_task_of_its_own() {
+    fn sendable<T: Send>(_: impl FnOnce() -> T) {}
+    let bench = Bench::new("none");
+    let device = || Arc::new(MemoryDevice::new(1));
+    let (store, claim, id) = (bench.store(), Claim::unbounded(), model::BackupId::new());
+    sendable(|| backup::create(bench.request(id, device()), &claim));
+    sendable(|| bench.restore_to(device(), TargetState::New));
+    sendable(|| verify(&*store, "a", "b", &claim));
+    sendable(|| delete(&*store, "a", "b"));
+    sendable(|| backup::discard(&*store, "a", bench.volume, id));
+}

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use self::compare::Comparison;
 use self::object::{Objects, Span, Stored};
 use crate::config::PipelineConfig;
+use crate::delete::clear_until;
 use crate::error::{Error, Result};
 use crate::format::hashes::{self, HashStream, HashWriter};
 use crate::format::metadata::{MAX_OBJECTS, MetadataWriter};
@@ -83,8 +84,8 @@ pub struct BackupResult {
 
 /// Makes a backup. Progress counts bytes of the volume.
 ///
-/// May be repeated after a crash under a new claim of the job: what earlier runs of this backup left is removed first,
-/// and nothing of it is used. The backup exists for readers once the caller has recorded the result.
+/// May be repeated after a crash, under a new claim of the job or the same: what earlier runs of this backup left is
+/// removed first, and nothing of it is used. The backup exists for readers once the caller has recorded the result.
 ///
 /// # Errors
 /// `Invalid` for a request that cannot be; `ParentMismatch` when only a full backup is possible; `NoSpace`; `Stopped`;
@@ -92,31 +93,41 @@ pub struct BackupResult {
 /// next owner removes it.
 pub async fn create(request: CreateBackup, claim: &Claim) -> Result<BackupResult> {
     let container = request.naming.container(request.backup, request.container.as_deref());
-    check(&request, &container)?;
+    let prefix = request.naming.prefix(request.volume, request.backup, request.created_at, claim.epoch);
+    check(&request, &container, &prefix)?;
     claim.set_done(0);
     claim.set_total(request.size);
     claim.check()?;
-    let store = &request.store;
-    store.prepare(&container).await?;
-    crate::delete::clear(store.as_ref(), &container, request.volume, request.backup).await?;
-    let outcome = make(&request, &container, claim).await;
-    match &outcome {
-        // Whoever has the job now removes this run's objects; this process must not touch the store any more.
-        Ok(_) | Err(Error::Stopped(Stop::LeaseLost)) => {}
-        Err(_) => {
-            let cleared =
-                crate::delete::discard(store.as_ref(), &container, request.volume, request.backup).await;
-            if let Err(error) = cleared {
-                tracing::warn!(backup.id = %request.backup, container, %error, "a failed backup's objects remain");
-            }
-        }
+    let store = request.store.as_ref();
+    let clear = || clear_until(store, &container, &prefix, request.volume, request.backup);
+    let made = async {
+        store.prepare(&container).await?;
+        clear().await?;
+        make(&request, &container, &prefix, claim).await
+    };
+    let error = match made.await {
+        Ok(result) => return Ok(result),
+        Err(error) => error,
+    };
+    if claim.left().is_zero() {
+        // Whatever went wrong did so because another has the job, and removes this run's objects.
+        return Err(Stop::LeaseLost.into());
     }
-    outcome
+    let cleared = async {
+        clear().await?;
+        store.settle(&container).await?;
+        store.tidy(&container).await
+    };
+    if let Err(remain) = cleared.await {
+        tracing::warn!(backup.id = %request.backup, container, error = %remain, "a failed backup's objects remain");
+    }
+    Err(error)
 }
 
-fn check(request: &CreateBackup, container: &str) -> Result<()> {
+fn check(request: &CreateBackup, container: &str, prefix: &str) -> Result<()> {
     request.config.check()?;
     check_container(container)?;
+    check_object(prefix)?;
     if request.size == 0 || request.size > request.source.size() {
         let text = format!("cannot back up {} bytes of a device of {}", request.size, request.source.size());
         return Err(Error::Invalid(text));
@@ -132,9 +143,7 @@ fn check(request: &CreateBackup, container: &str) -> Result<()> {
 }
 
 /// Opens the control files, runs the stages, publishes.
-async fn make(request: &CreateBackup, container: &str, claim: &Claim) -> Result<BackupResult> {
-    let prefix = request.naming.prefix(request.volume, request.backup, request.created_at, claim.epoch);
-    check_object(&prefix)?;
+async fn make(request: &CreateBackup, container: &str, prefix: &str, claim: &Claim) -> Result<BackupResult> {
     if let Some(parent) = &request.parent {
         compare::check_parent(request, parent).await?;
     }
@@ -146,19 +155,19 @@ async fn make(request: &CreateBackup, container: &str, claim: &Claim) -> Result<
         created_at: python_time(request.created_at),
     };
     let (store, tag) = (&request.store, format!("{}-{}", claim.job, claim.epoch));
-    let hash_upload = store.create(container, &name::hashes(&prefix), &tag).await?;
-    let metadata_upload = store.create(container, &name::metadata(&prefix), &tag).await?;
+    let hash_upload = store.create(container, &name::hashes(prefix), &tag).await?;
+    let metadata_upload = store.create(container, &name::metadata(prefix), &tag).await?;
     let mut files = Files {
         hashes: HashWriter::new(hash_upload, about.clone(), request.config.block_size),
         catalog: Catalog {
-            metadata: MetadataWriter::new(metadata_upload, about, &prefix, request.config.compression),
+            metadata: MetadataWriter::new(metadata_upload, about, prefix, request.config.compression),
             objects: 0,
             data_bytes: 0,
             stored_bytes: 0,
         },
     };
     let run = Run::new(claim);
-    let objects = Objects::new(&run, request, container, &prefix, &tag);
+    let objects = Objects::new(&run, request, container, prefix, &tag);
     match &request.parent {
         None => full(&objects, &mut files).await,
         Some(parent) => incremental(&objects, parent, &mut files).await,
@@ -204,7 +213,7 @@ impl Files {
         self,
         request: &CreateBackup,
         container: &str,
-        prefix: String,
+        prefix: &str,
         claim: &Claim,
     ) -> Result<BackupResult> {
         let (store, catalog) = (&request.store, self.catalog);
@@ -215,9 +224,10 @@ impl Files {
         let last_check = || Ok(claim.check()?);
         catalog.metadata.finish(parent.as_deref(), request.volume_meta.as_deref(), last_check).await?;
         store.settle(container).await?;
+        claim.check()?; // a new owner may have removed all of it since
         Ok(BackupResult {
             container: container.to_owned(),
-            service_metadata: prefix,
+            service_metadata: prefix.to_owned(),
             object_count: catalog.objects,
             data_bytes: catalog.data_bytes,
             stored_bytes: catalog.stored_bytes,

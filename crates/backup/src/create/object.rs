@@ -136,7 +136,6 @@ impl<'a> Objects<'a> {
         let Some(digests) = digests else {
             return Err(Error::Invalid(format!("object {} has outgrown its limit", span.number)));
         };
-        self.run.check()?;
         let stored_bytes = output.finish().await?;
         self.stored(span, digests, codec, stored_bytes)
     }
@@ -163,7 +162,6 @@ impl<'a> Objects<'a> {
         }
         let mut output = self.output(&span, u64::MAX);
         output.write(object.packed.clone()).await?;
-        self.run.check()?;
         let stored_bytes = output.finish().await?;
         self.stored(span, object.digests.clone(), codec, stored_bytes)
     }
@@ -441,6 +439,9 @@ impl Output<'_> {
     async fn finish(mut self) -> Result<u64> {
         self.upload().await?;
         self.drain().await?;
+        // The last moment before it becomes visible. An owner that is stopped right here and replaced finds its
+        // unfinished object gone.
+        self.objects.run.check()?;
         if let Some(upload) = self.upload.take() {
             upload.finish().await?;
         }

@@ -108,6 +108,26 @@ pub(crate) fn belongs_to(backup: BackupId, name: &str) -> bool {
     name.find(&mark).is_some_and(|at| kind(&name[..at + mark.len()], name) != Kind::Other)
 }
 
+/// Whether `name` is an object of the run of `backup` whose prefix is `own`, or of an earlier one.
+pub(crate) fn is_of_run_until(own: &str, volume: VolumeId, backup: BackupId, name: &str) -> bool {
+    let stamp = |name: &str| stamp_of(volume, name).map(str::to_owned);
+    belongs_to(backup, name) && stamp(name).is_some_and(|stamp_of_name| Some(stamp_of_name) <= stamp(own))
+}
+
+/// The volume and the backup that a prefix names.
+pub(crate) fn owner_of(prefix: &str) -> Option<(VolumeId, BackupId)> {
+    let (start, backup) = prefix.rsplit_once("_backup_")?;
+    let volume = start.strip_prefix("volume_")?.get(..36)?;
+    Some((volume.parse().ok()?, backup.parse().ok()?))
+}
+
+/// The time stamp in a name or prefix under one of `volume`'s prefixes.
+fn stamp_of(volume: VolumeId, name: &str) -> Option<&str> {
+    let rest = name.strip_prefix(&volume_prefix(volume))?;
+    let stamp = rest.get(1..15)?;
+    stamp.bytes().all(|b| b.is_ascii_digit()).then_some(stamp)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +166,11 @@ mod tests {
             assert!(!belongs_to(BackupId::new(), &data(prefix, 1)));
             assert!(prefix.starts_with(&volume_prefix(volume)));
         }
+        let until = |own: &str, name: &str| is_of_run_until(own, volume, backup, name);
+        assert!(until(&second, &data(&first, 1)) && until(&second, &metadata(&second)));
+        assert!(!until(&first, &data(&second, 1)), "an old owner must not remove a newer one's objects");
+        assert!(!is_of_run_until(&second, volume, BackupId::new(), &data(&first, 1)));
+        assert_eq!(owner_of(&first), Some((volume, backup)));
         let far = naming.prefix(volume, backup, at, i64::MAX);
         assert!(belongs_to(backup, &hashes(&far)));
     }

@@ -19,6 +19,7 @@ use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 
 use super::{Download, Listing, READ_SIZE, Store, Upload, Wanted, check_container, check_object};
+use crate::config::PosixConfig;
 use crate::error::{Error, Result};
 
 /// Cinder's mode of an object.
@@ -34,12 +35,18 @@ const LIST_BATCH: usize = 512;
 #[derive(Debug, Clone)]
 pub struct PosixStore {
     root: PathBuf,
+    create_containers: bool,
 }
 
 impl PosixStore {
     /// A store under `root` (`backup_posix_path`), which [`start`](Store::start) makes if need be.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), create_containers: true }
+    }
+
+    /// The store that `config` describes.
+    pub fn from_config(config: &PosixConfig) -> Self {
+        Self { root: config.path.clone(), create_containers: config.create_containers }
     }
 
     fn directory(&self, container: &str) -> Result<PathBuf> {
@@ -69,8 +76,14 @@ impl Store for PosixStore {
 
     async fn prepare(&self, container: &str) -> Result<()> {
         let (root, directory) = (self.root.clone(), self.directory(container)?);
-        let name = container.to_owned();
-        blocking(move || make_directory(&root, &directory).map_err(|e| Error::file("make", &name, e))).await
+        let (name, create) = (container.to_owned(), self.create_containers);
+        blocking(move || {
+            if !create && !directory.is_dir() {
+                return Err(Error::NotFound(format!("backup container {name} (and none may be made)")));
+            }
+            make_directory(&root, &directory).map_err(|e| Error::file("make", &name, e))
+        })
+        .await
     }
 
     async fn create(&self, container: &str, name: &str, run: &str) -> Result<Box<dyn Upload>> {
@@ -137,6 +150,9 @@ impl Store for PosixStore {
 
     async fn tidy(&self, container: &str) -> Result<()> {
         let (root, directory) = (self.root.clone(), self.directory(container)?);
+        if !self.create_containers {
+            return Ok(()); // whoever made it wants it to stay
+        }
         blocking(move || {
             let mut path = directory.as_path();
             // Stops at the first directory that still holds something.

@@ -1,6 +1,8 @@
 //! Devices to back up and restore in tests.
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod faulty;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -11,8 +13,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use backup::store::{PosixStore, SharedStore};
 use backup::{
-    BackupResult, CreateBackup, Level, Naming, ParentRef, PipelineConfig, Restore, Restored, TargetState, create,
-    restore,
+    BackupResult, CreateBackup, Level, Naming, ParentRef, PipelineConfig, Restore, Restored, TargetState,
+    create, restore,
 };
 use futures::future::BoxFuture;
 use model::block::{BlockDevice, Device, Extent, ExtentKind, check_range};
