@@ -203,7 +203,7 @@ impl Writer<'_> {
 
     /// Writes `data` at `at`, zeros as zeros.
     async fn piece(&self, mut at: u64, data: &[u8]) -> Result<()> {
-        for run in data.chunk_by_grain() {
+        for run in cut_at_zeros(data) {
             // The last moment before the volume changes: a stopped process must not go on from here (I4).
             self.run.check()?;
             let length = run.len() as u64;
@@ -236,23 +236,16 @@ impl Writer<'_> {
 }
 
 /// Cuts data where zeros and other bytes meet, at multiples of [`GRAIN`].
-trait ChunkByGrain {
-    fn chunk_by_grain(&self) -> impl Iterator<Item = &[u8]>;
-}
-
-impl ChunkByGrain for [u8] {
-    fn chunk_by_grain(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self;
-        std::iter::from_fn(move || {
-            let mut grains = rest.chunks(GRAIN);
-            let first = grains.next()?;
-            let zero = is_zero(first);
-            let more = grains.take_while(|grain| is_zero(grain) == zero).map(<[u8]>::len);
-            let (run, left) = rest.split_at(first.len() + more.sum::<usize>());
-            rest = left;
-            Some(run)
-        })
-    }
+fn cut_at_zeros(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let mut grains = data.chunks(GRAIN);
+        let first = grains.next()?;
+        let zero = is_zero(first);
+        let more: usize = grains.take_while(|grain| is_zero(grain) == zero).map(<[u8]>::len).sum();
+        let (run, rest) = data.split_at(first.len() + more);
+        data = rest;
+        Some(run)
+    })
 }
 
 /// Where objects are read from.

@@ -135,7 +135,7 @@ async fn i4_an_owner_stopped_in_the_store_cannot_publish_after_it_was_replaced()
         bench.config.concurrency = 1; // one operation after the other, so that `at` names the same one each time
         let (backup, job, device) = (BackupId::new(), JobId::new(), volume(3));
         let old = claim(job, 1);
-        let (store, plan) = FaultyStore::new(bench.store(), Fault::Pause, at);
+        let (store, plan) = FaultyStore::around(bench.store(), Fault::Pause, at);
         let request = CreateBackup { store, ..bench.request(backup, device.clone()) };
         let mut stopped = tokio::spawn({
             let old = old.clone();
@@ -176,7 +176,7 @@ async fn i4_a_crash_at_any_operation_of_a_backup_is_made_good_by_the_next_run() 
                 }
                 let before = bench.files().len();
                 let (backup, job, device) = (BackupId::new(), JobId::new(), volume(2));
-                let (store, plan) = FaultyStore::new(bench.store(), fault, at);
+                let (store, plan) = FaultyStore::around(bench.store(), fault, at);
                 let request = CreateBackup { store, ..bench.request(backup, device.clone()) };
                 let outcome = create(request, &claim(job, 1)).await;
                 assert_eq!(outcome.is_err(), plan.struck());
@@ -207,7 +207,7 @@ async fn i4_a_crash_at_any_operation_of_a_deletion_leaves_a_whole_backup_or_none
             let mut bench = Bench::new("none");
             bench.back_up(volume(1)).await;
             let level = bench.chain.last().unwrap();
-            let (store, plan) = FaultyStore::new(bench.store(), fault, at);
+            let (store, plan) = FaultyStore::around(bench.store(), fault, at);
             let outcome = delete(&*store, &level.container, &level.prefix).await;
             assert_eq!(outcome.is_err(), plan.struck());
             assert_whole_or_no_backup(&bench).await;
@@ -244,7 +244,7 @@ async fn a_full_store_at_any_operation_fails_and_leaves_nothing() {
                 bench.back_up(volume(1)).await;
             }
             let before = bench.files();
-            let (store, plan) = FaultyStore::new(bench.store(), Fault::Full, at);
+            let (store, plan) = FaultyStore::around(bench.store(), Fault::Full, at);
             let request = CreateBackup { store, ..bench.request(BackupId::new(), volume(2)) };
             match create(request, &Claim::unbounded()).await {
                 Ok(_) if !plan.struck() => break,
@@ -399,7 +399,7 @@ async fn a_restore_into_a_full_backend_says_so() {
 async fn a_failing_store_during_a_restore_or_check_is_a_store_error() {
     let (bench, _) = chain_of_three().await;
     for at in 0.. {
-        let (store, plan) = FaultyStore::new(bench.store(), Fault::DieBefore, at);
+        let (store, plan) = FaultyStore::around(bench.store(), Fault::DieBefore, at);
         let target = Arc::new(MemoryDevice::new(SIZE));
         let request =
             Restore { store: store.clone(), chain: bench.chain.clone(), target, state: TargetState::New };
@@ -410,7 +410,7 @@ async fn a_failing_store_during_a_restore_or_check_is_a_store_error() {
     }
     let level = bench.chain.last().unwrap();
     for at in 0.. {
-        let (store, plan) = FaultyStore::new(bench.store(), Fault::DieBefore, at);
+        let (store, plan) = FaultyStore::around(bench.store(), Fault::DieBefore, at);
         match verify(&*store, &level.container, &level.prefix, &Claim::unbounded()).await {
             Ok(found) => {
                 assert!(found.is_sound() && !plan.struck());

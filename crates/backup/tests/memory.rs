@@ -19,7 +19,7 @@ fn peak_mib() -> u64 {
 }
 
 /// The limit for everything below, in MiB: many times less than any of the values that it meets.
-const LIMIT_MIB: u64 = 160;
+const LIMIT_MIB: u64 = 128;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_does_not_follow_the_size_of_volumes_objects_and_values() {

@@ -196,15 +196,6 @@ async fn a_store_that_cannot_be_written_says_so_at_start() {
     let directory = common::scratch();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
-    assert_eq!(PosixStore::new(&file).start_error().await, ErrorKind::Store);
-}
-
-trait StartError {
-    async fn start_error(&self) -> ErrorKind;
-}
-
-impl StartError for PosixStore {
-    async fn start_error(&self) -> ErrorKind {
-        backup::Store::start(self).await.unwrap_err().kind()
-    }
+    let store: SharedStore = Arc::new(PosixStore::new(&file));
+    assert_eq!(store.start().await.unwrap_err().kind(), ErrorKind::Store);
 }

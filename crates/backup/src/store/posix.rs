@@ -66,22 +66,22 @@ impl Store for PosixStore {
         let root = self.root.clone();
         blocking(move || {
             let probe = root.join(".probe");
-            fs::create_dir_all(&root)
+            make_directories(&root)
                 .and_then(|()| fs::write(&probe, b"")) // tells a read-only mount from a usable one
-                .and_then(|()| fs::remove_file(&probe))
+                .and_then(|()| remove(&probe))
                 .map_err(|e| Error::file("use", &root.display().to_string(), e))
         })
         .await
     }
 
     async fn prepare(&self, container: &str) -> Result<()> {
-        let (root, directory) = (self.root.clone(), self.directory(container)?);
+        let directory = self.directory(container)?;
         let (name, create) = (container.to_owned(), self.create_containers);
         blocking(move || {
             if !create && !directory.is_dir() {
                 return Err(Error::NotFound(format!("backup container {name} (and none may be made)")));
             }
-            make_directory(&root, &directory).map_err(|e| Error::file("make", &name, e))
+            make_container(&directory).map_err(|e| Error::file("make", &name, e))
         })
         .await
     }
@@ -322,22 +322,26 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes `directory` below `root`, and its entry durable in every parent.
-fn make_directory(root: &Path, directory: &Path) -> io::Result<()> {
+/// Makes a container's directory below `root`.
+fn make_container(directory: &Path) -> io::Result<()> {
+    make_directories(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(DIR_MODE))?;
+    sync_directory(directory)
+}
+
+/// Makes `directory` and its missing parents, each durable in its own parent.
+fn make_directories(directory: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|path| !path.is_dir()).collect();
     let mut outcome = Ok(());
     for _ in 0..MKDIR_TRIES {
-        outcome = fs::create_dir_all(directory)
-            .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(DIR_MODE)));
+        outcome = fs::create_dir_all(directory);
         match &outcome {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             _ => break,
         }
     }
     outcome?;
-    for parent in directory.ancestors().skip(1).take_while(|parent| parent.starts_with(root)) {
-        sync_directory(parent)?;
-    }
-    Ok(())
+    missing.iter().filter_map(|path| path.parent()).try_for_each(sync_directory)
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

@@ -82,7 +82,7 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    pub fn new(inner: SharedStore, fault: Fault, at: u64) -> (SharedStore, Arc<Plan>) {
+    pub fn around(inner: SharedStore, fault: Fault, at: u64) -> (SharedStore, Arc<Plan>) {
         let plan = Arc::new(Plan {
             fault,
             at,
