@@ -33,7 +33,7 @@ pub struct Verified {
     pub objects: u64,
     /// Bytes of uncompressed data in them.
     pub bytes: u64,
-    /// The first [`MAX_PROBLEMS`] problems.
+    /// The first hundred problems.
     pub problems: Vec<Problem>,
     /// How many problems there are.
     pub problem_count: u64,

@@ -88,7 +88,7 @@ fn open_keeper(boot: &Boot) -> anyhow::Result<Keeper> {
     let text = |option: &str| section.get::<String>(option).ok().flatten();
     let posix = backup::PosixConfig::from_options(text, &boot.data_dir.path.join("backup"))?;
     Ok(Keeper {
-        store: Arc::new(backup::store::PosixStore::new(posix.path.clone())),
+        store: Arc::new(backup::store::PosixStore::from_config(&posix)),
         naming: backup::Naming::Posix { container: posix.container },
         pipeline: backup::PipelineConfig::from_options(text)?,
         service: backup::POSIX_SERVICE.into(),
