@@ -5,8 +5,10 @@
 //! device is open, and work on an open volume goes through the process that has it open.
 
 pub mod blob;
+pub mod conformance;
 pub mod device;
 pub mod error;
+pub mod fault;
 pub mod file;
 pub mod qcow2;
 pub mod raw;

@@ -13,11 +13,11 @@ use model::job::Claim;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::fault::{FaultBlob, Faults};
 use super::names;
 use crate::OpenMode;
 use crate::blob::{FileBlob, SharedBlob};
 use crate::error::{DriverError, During, ErrorKind, Result};
+use crate::fault::{FaultBlob, Faults};
 
 /// The largest text file read whole.
 const TEXT_MAX: u64 = 1 << 20;

@@ -16,7 +16,7 @@
 
 mod config;
 mod dir;
-pub mod fault;
+
 mod info;
 mod inventory;
 pub mod names;
@@ -35,12 +35,12 @@ use model::{GiB, JobId};
 
 pub use config::FileConfig;
 use dir::Dir;
-use fault::Faults;
 use owner::{Owner, Owners};
 
 use crate::blob::SharedBlob;
 use crate::device::Handle;
 use crate::error::{DriverError, ErrorKind, Result};
+use crate::fault::Faults;
 use crate::qcow2::header::BootId;
 use crate::{
     BackendStats, Capabilities, Driver, Found, OpenMode, Openable, Provider, SnapshotRef, Source, Transport,

@@ -54,10 +54,10 @@ impl Backend {
         source: &VolumeRef,
         claim: &Claim,
     ) -> Result<()> {
-        let owner = self.own(&source.name)?;
-        fits(owner.served.size(), volume)?;
         let key = names::temp_snapshot_key(claim);
         let frozen = {
+            let owner = self.own(&source.name)?;
+            fits(owner.served.size(), volume)?;
             let mut state = owner.work();
             if self.reflink && state.files.len() == 1 {
                 return self.reflink_open(&owner, making);
@@ -67,7 +67,8 @@ impl Backend {
             let below = owner.served.stack().layers()[1..].to_vec();
             Stack::new(below)
         };
-        // The layers below the new overlay stay as they are until it is merged, which is our next piece of work on this volume.
+        // The layers below the new overlay stay as they are until it is merged, which only the owner of this job does. The volume itself
+        // is free meanwhile, for other processes too.
         let copied = self.fill(making, volume, &frozen, claim);
         drop(frozen);
         if copied.is_err() {
