@@ -297,7 +297,10 @@ impl Runner<'_> {
             .arg(format!("tests/{module}"))
             .current_dir(&self.workspace.root)
             .env("CINDERBLOCK_BIN", binary);
-        command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1");
+        command
+            .env("PYTHONWARNINGS", "ignore")
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONUNBUFFERED", "1");
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         let limit = Duration::from_secs(row.suite.limit_minutes * 60);
         let ended = process::run(&mut command, log, limit, self.verbose)?;

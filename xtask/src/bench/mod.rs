@@ -1,6 +1,7 @@
 //! Measurements: each beside its peer, printing a ratio.
 
 mod api;
+mod backup;
 mod http;
 mod iscsi;
 mod service;
@@ -26,6 +27,11 @@ const BENCHES: &[Bench] = &[
         name: "iscsi",
         about: "4 KiB random and 1 MiB sequential I/O against Debian's tgt on the same file [--binary PATH]",
         run: iscsi::run,
+    },
+    Bench {
+        name: "backup",
+        about: "backup and restore through the service: MiB/s and memory [--binary PATH] [--gib N]",
+        run: backup::run,
     },
 ];
 

@@ -81,8 +81,29 @@ impl Service {
     /// # Errors
     /// When the process is gone.
     pub fn resident_mib(&self) -> Result<f64> {
+        self.status_mib("VmRSS:")
+    }
+
+    /// The most resident memory since [`forget_peak`](Self::forget_peak), in MiB.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn peak_mib(&self) -> Result<f64> {
+        self.status_mib("VmHWM:")
+    }
+
+    /// Begins a new measurement of the peak.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn forget_peak(&self) -> Result<()> {
+        // 5: see proc(5), clear_refs.
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").context("cannot reset the peak")
+    }
+
+    fn status_mib(&self, field: &str) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
         let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib / 1024.0)
     }
