@@ -5,8 +5,10 @@
 
 mod config;
 mod data_dir;
+mod demo;
 mod roles;
 mod serve;
+mod target;
 mod telemetry;
 mod wiring;
 
@@ -26,6 +28,11 @@ struct Cli {
 enum Command {
     /// Run the service: all roles in one process unless told otherwise
     Serve(serve::Serve),
+    /// Play the whole story with real bytes, against a temporary service or a running one
+    Demo(demo::Demo),
+    /// The iSCSI target alone
+    #[command(subcommand)]
+    Target(target::Command),
     #[command(flatten)]
     User(client::cli::Command),
     /// Print a shell's completion script
@@ -38,6 +45,8 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(serve) => report(serve.run()),
+        Command::Demo(demo) => report(demo.run()),
+        Command::Target(command) => report(command.run()),
         Command::User(command) => match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(command.run()),
             Err(error) => report(Err(error.into())),
