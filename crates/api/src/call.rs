@@ -85,6 +85,14 @@ impl Call {
         self.reader().read(what, query)
     }
 
+    /// How many items the caller wants at most.
+    ///
+    /// # Errors
+    /// 400 when it is no number.
+    pub fn limit(&self) -> Result<u32, Fault> {
+        self.reader().limit(&mut self.query.clone())
+    }
+
     /// Refuses filters that the operator did not choose.
     ///
     /// # Errors
@@ -119,7 +127,7 @@ impl Call {
             shapes.last().and_then(|shape| shape.get("id")).and_then(Value::as_str).map(str::to_owned);
         let mut answer = Object::new();
         answer.insert(page.key.into(), shapes.into_iter().map(Value::Object).collect());
-        let limit = u64::from(self.reader().limit(&mut self.query.clone())?);
+        let limit = u64::from(self.limit()?);
         let reached = listed.count.filter(|count| *count > 0).unwrap_or(listed.items.len() as u64) >= limit;
         if let Some(marker) = marker.filter(|_| reached) {
             answer.insert(page.links.into(), self.links.next(page.path, self.query.pairs(), &marker));

@@ -180,23 +180,10 @@ pub const TYPES: Listable = Listable {
     resource: Some(Resource::VolumeType),
     checked: |version| version.takes(Resource::VolumeType, "extra_specs"),
     plain: Plain::These(&["is_public"]),
-    columns: &[],
+    columns: &[("extra_specs", "metadata")],
     sort_by_name: SortByName::Always,
     booleans: &[],
-    literals: Literals::Of(&["extra_specs"]),
-    later: &[],
-};
-
-/// Jobs, under our own root.
-pub const JOBS: Listable = Listable {
-    name: "job",
-    resource: None,
-    checked: |_| false,
-    plain: Plain::These(&["state", "operation", "resource_type", "resource_id", "request_id"]),
-    columns: &[],
-    sort_by_name: SortByName::Always,
-    booleans: &[],
-    literals: Literals::Of(&[]),
+    literals: Literals::Of(&["metadata"]),
     later: &[],
 };
 

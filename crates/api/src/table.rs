@@ -3,9 +3,11 @@
 use control::policy::Action::*;
 
 use crate::route::Gate::{Caller, Open, Resource};
-use crate::route::{Route, action, delete, get, post, put, run};
+use crate::route::{Route, action, delete, get, post, put, ring, run};
 use crate::schema::requests::*;
-use crate::{backup, catalogue, service, volume, volume_action, volume_metadata, volume_type};
+use crate::{
+    backup, catalogue, job, message, quota, service, volume, volume_action, volume_metadata, volume_type,
+};
 
 /// `/v3`. Rows with fixed last segments stand before rows with parameters there.
 #[rustfmt::skip] // a table reads best as a table
@@ -54,6 +56,16 @@ pub const V3: &[Route] = &[
     delete("/types/{type_id}/extra_specs/{key}",   Caller(TypeExtraSpecDelete),                    202, run!(volume_type::spec_unset)),
     get   ("/types/{type_id}/os-volume-type-access", Caller(TypeAccessList),                       200, run!(volume_type::access)),
 
+    get   ("/os-quota-sets/{id}",                  Resource(QuotaShow),                            200, run!(quota::show)),
+    put   ("/os-quota-sets/{id}",                  Resource(QuotaUpdate),    &QUOTA_UPDATE,        200, run!(quota::update)),
+    delete("/os-quota-sets/{id}",                  Resource(QuotaDelete),                          200, run!(quota::delete)),
+    get   ("/os-quota-sets/{id}/defaults",         Resource(QuotaShow),                            200, run!(quota::defaults)),
+    get   ("/os-quota-class-sets/{id}",            Caller(QuotaClassShow),                         200, run!(quota::class_show)),
+    put   ("/os-quota-class-sets/{id}",            Caller(QuotaClassUpdate), &QUOTA_CLASS_UPDATE,  200, run!(quota::class_update)),
+    get   ("/limits",                              Open,                                           200, run!(quota::limits)),
+    get   ("/messages",                            Caller(MessageList),                            200, run!(message::list)),
+    get   ("/messages/{id}",                       Resource(MessageShow),                          200, run!(message::show)),
+    delete("/messages/{id}",                       Resource(MessageDelete),                        204, run!(message::delete)),
 
     get   ("/os-services",                         Caller(ServiceList),                            200, run!(service::list)),
     put   ("/os-services/enable",                  Caller(ServiceUpdate),    &SERVICE_SWITCH,      200, run!(service::enable)),
@@ -70,4 +82,7 @@ pub const V3: &[Route] = &[
 /// `/cinderblock/v1`.
 #[rustfmt::skip]
 pub const OWN: &[Route] = &[
+    get ("/jobs",             Open, 200, run!(job::list)),
+    get ("/jobs/{id}",        Open, 200, run!(job::show)),
+    ring("/jobs/{id}/cancel", Open, 202, run!(job::cancel)),
 ];

@@ -46,7 +46,7 @@ pub async fn list(call: Call) -> Outcome {
     let wanted = call.list_by(&TYPES, &query)?;
     let sees = sees(&call);
     let hidden = |filter: &model::list::Filter| {
-        let specs = filter.value.as_object().filter(|_| filter.field == "extra_specs");
+        let specs = filter.value.as_object().filter(|_| filter.field == "metadata");
         specs.is_some_and(|specs| specs.keys().any(|key| !shape::USER_VISIBLE_SPECS.contains(&key.as_str())))
     };
     // A filter on a spec that one may not read would tell its value.

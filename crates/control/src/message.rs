@@ -2,8 +2,15 @@
 
 use db::Tx;
 use model::job::Job;
+use model::list::{ListQuery, Listed};
+use model::{Message, MessageId};
 
+use crate::cloud::Cloud;
+use crate::context::Context;
 use crate::engine::Failure;
+use crate::error::{Error, Resource, Result};
+use crate::policy::{self, Target};
+use crate::volume::visible;
 
 /// What was being done, with Cinder's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,4 +136,52 @@ pub async fn leave(
         ttl,
     };
     db::message::insert(tx, &new).await
+}
+
+/// The message as its owner reads it.
+fn told(stored: db::message::Stored) -> Message {
+    let user_message = text(stored.action_id.as_deref(), stored.detail_id.as_deref());
+    Message { user_message, ..stored.message }
+}
+
+impl Cloud {
+    /// `GET /messages`.
+    ///
+    /// # Errors
+    /// Forbidden, an unknown marker, a bad sort key.
+    pub async fn message_list(&self, context: &Context, query: &ListQuery) -> Result<Listed<Message>> {
+        self.policy.require(policy::Action::MessageList, context, &Target::own(context))?;
+        let listed = db::message::list(&mut self.db.read(), query).await;
+        let listed = listed.map_err(|error| Error::of_list(error, Resource::Message))?;
+        Ok(Listed { items: listed.items.into_iter().map(told).collect(), count: listed.count })
+    }
+
+    async fn message_for(&self, context: &Context, id: MessageId, action: policy::Action) -> Result<Message> {
+        let message = db::message::get(&mut self.db.read(), id).await?.map(told);
+        let message = message
+            .filter(|message| visible(context, message.project_id.as_deref()))
+            .ok_or_else(|| Error::NotFound(Resource::Message, id.to_string()))?;
+        let target = Target { project_id: message.project_id.as_deref(), ..Target::default() };
+        self.policy.require(action, context, &target)?;
+        Ok(message)
+    }
+
+    /// `GET /messages/{id}`.
+    ///
+    /// # Errors
+    /// Not there, or forbidden.
+    pub async fn message_show(&self, context: &Context, id: MessageId) -> Result<Message> {
+        self.message_for(context, id, policy::Action::MessageShow).await
+    }
+
+    /// `DELETE /messages/{id}`.
+    ///
+    /// # Errors
+    /// Not there, or forbidden.
+    pub async fn message_delete(&self, context: &Context, id: MessageId) -> Result<()> {
+        self.message_for(context, id, policy::Action::MessageDelete).await?;
+        let mut tx = self.db.begin().await?;
+        db::message::delete(&mut tx, id).await?;
+        Ok(self.commit(tx).await?)
+    }
 }

@@ -227,3 +227,14 @@ pub enum ServiceSwitch {
     /// With a reason for the people who run it.
     Disable(Option<String>),
 }
+
+/// Which jobs to list, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListJobs {
+    /// Everybody's, for administrators.
+    pub every_project: bool,
+    pub resource_id: Option<String>,
+    /// Only those that have not ended.
+    pub active: bool,
+    pub limit: u32,
+}

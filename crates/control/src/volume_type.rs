@@ -150,9 +150,6 @@ impl Cloud {
         for (key, value) in &wanted.extra_specs {
             db::volume_type::put_spec(&mut tx, id, key, Some(value)).await?;
         }
-        if !wanted.is_public {
-            db::volume_type::grant(&mut tx, id, &context.project_id).await?;
-        }
         self.commit(tx).await?;
         self.type_by_id(id).await
     }
@@ -248,9 +245,7 @@ impl Cloud {
             kind.extra_specs.insert(key.clone(), value.clone().unwrap_or_default());
         }
         if kind.multiattach() && kind.says_yes("cacheable") {
-            return Err(Error::Invalid(
-                "Cacheable and multiattach can not be set at the same time in volume type.".into(),
-            ));
+            return Err(Error::Invalid("cacheable cannot be set with multiattach.".into()));
         }
         Ok(self.commit(tx).await?)
     }

@@ -4,8 +4,8 @@ use model::job::Job;
 
 use crate::{Object, object, time};
 
-/// A job. Its request and what its steps found out stay inside: they may name what the caller must not see.
-pub fn detail(job: &Job) -> Object {
+/// A job; `step` is the one that runs or is next. Its request and what its steps found out stay inside: they may name what the caller must not see.
+pub fn detail(job: &Job, step: Option<&str>) -> Object {
     object! {
         "id": job.id,
         "operation": job.operation,
@@ -15,6 +15,7 @@ pub fn detail(job: &Job) -> Object {
         "user_id": job.user_id,
         "request_id": job.request_id,
         "state": job.state,
+        "step": step,
         "steps_done": job.steps_done,
         "attempts": job.attempts,
         "progress": serde_json::json!({ "done": job.progress_done, "total": job.progress_total }),

@@ -286,9 +286,9 @@ async fn hold_sources(tx: &mut Tx, spec: &Spec) -> Result<()> {
 fn size(wanted: &NewVolume, snapshot: Option<&Snapshot>, source: Option<&Volume>) -> Result<GiB> {
     let least = snapshot.map(|snapshot| snapshot.volume_size).or(source.map(|source| source.size));
     let size = wanted.size.or(least).ok_or_else(|| {
-        Error::InvalidInput(
-            "Invalid volume size provided for create request: None (size argument must be an integer (or string \
-             representation of an integer) and greater than zero)."
+        // Cinder stumbles over the missing number and says no more than this.
+        Error::Invalid(
+            "The server could not comply with the request since it is either malformed or otherwise incorrect."
                 .into(),
         )
     })?;
