@@ -25,7 +25,7 @@ pub struct Outcome {
     pub name: String,
     pub tally: Tally,
     pub time: Duration,
-    /// Lines that a suite printed as `figure: NAME = VALUE` or `seed: N`.
+    /// Lines that a suite printed as `figure: NAME = VALUE`, `seed: N` or `crash suite: COUNTS`.
     pub notes: Vec<String>,
     /// Why it failed as a whole, when that is not said by a failed test.
     pub trouble: Option<String>,
@@ -102,7 +102,8 @@ pub fn count_unittest(output: &str) -> Tally {
 
 /// The lines of an output that belong into the summary.
 pub fn notes(output: &str) -> Vec<String> {
-    let is_note = |line: &&str| line.starts_with("figure: ") || line.starts_with("seed: ");
+    let is_note =
+        |line: &&str| ["figure: ", "seed: ", "crash suite: "].iter().any(|mark| line.starts_with(mark));
     output.lines().map(str::trim).filter(is_note).map(str::to_owned).collect()
 }
 

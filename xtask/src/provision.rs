@@ -51,8 +51,10 @@ impl<'a> Provisions<'a> {
         if needs.contains(&Need::Qemu) {
             self.attempt(Need::Qemu, |this| install_qemu(&this.log));
         }
-        if needs.contains(&Need::Python) {
-            self.attempt(Need::Python, |this| install_python(this.workspace, &this.log));
+        for need in [Need::Python, Need::Cinder] {
+            if needs.contains(&need) {
+                self.attempt(need, |this| install_python(need, this.workspace, &this.log));
+            }
         }
     }
 
@@ -88,6 +90,10 @@ impl<'a> Provisions<'a> {
                     };
                     environment.push(("CINDERBLOCK_TEST_MYSQL".to_owned(), server.url()));
                 }
+                Need::Cinder => {
+                    let python = python_folder(*need, self.workspace).join("bin/python");
+                    environment.push(("CINDER_PYTHON".to_owned(), python.display().to_string()));
+                }
                 Need::Packages(_) | Need::Qemu | Need::Python => {}
             }
         }
@@ -96,7 +102,7 @@ impl<'a> Provisions<'a> {
 
     /// The interpreter of the Python environment.
     pub fn python(&self) -> Result<PathBuf> {
-        let python = python_folder(self.workspace).join("bin/python");
+        let python = python_folder(Need::Python, self.workspace).join("bin/python");
         if python.exists() { Ok(python) } else { bail!("no Python environment at {}", python.display()) }
     }
 }
@@ -104,7 +110,7 @@ impl<'a> Provisions<'a> {
 fn packages_of(need: Need) -> &'static [&'static str] {
     match need {
         Need::Packages(names) => names,
-        Need::Python => &["python3", "python3-venv"],
+        Need::Python | Need::Cinder => &["python3", "python3-venv"],
         Need::Postgres => &["postgresql"],
         Need::MariaDb => &["mariadb-server"],
         Need::Qemu => &[], // see install_qemu
@@ -207,20 +213,21 @@ fn add_backports(log: &Path) -> Result<()> {
     bail!("found no source of Debian 12 packages to take the backports from")
 }
 
-fn python_folder(workspace: &Workspace) -> PathBuf {
-    workspace.target.join("venv")
+fn python_folder(need: Need, workspace: &Workspace) -> PathBuf {
+    workspace.target.join(if need == Need::Cinder { "venv-cinder" } else { "venv" })
 }
 
 /// A virtual environment with exactly the pinned packages; made anew when the list has changed.
-fn install_python(workspace: &Workspace, log: &Path) -> Result<()> {
-    let folder = python_folder(workspace);
-    let list = workspace.root.join("tests/clients/requirements.txt");
+fn install_python(need: Need, workspace: &Workspace, log: &Path) -> Result<()> {
+    let folder = python_folder(need, workspace);
+    let of = if need == Need::Cinder { "cinder" } else { "clients" };
+    let list = workspace.root.join(format!("tests/{of}/requirements.txt"));
     let wanted = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
     let stamp = folder.join("installed.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    println!("installing the Python clients");
+    println!("installing the Python packages of tests/{of}");
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }

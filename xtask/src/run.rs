@@ -189,6 +189,26 @@ impl Runner<'_> {
                 let ended = process::run(&mut command, log, limit, self.verbose)?;
                 Ok(judge(outcome::count_rust(&read(log)), ended, row))
             }
+            Work::Featured { feature, target } => {
+                let mut command = cargo();
+                command.args([
+                    "test",
+                    "--workspace",
+                    "--locked",
+                    "--features",
+                    feature,
+                    "--test",
+                    target,
+                    "--",
+                ]);
+                command.arg("--show-output").current_dir(&self.workspace.root);
+                let ended = process::run(&mut command, log, limit, self.verbose)?;
+                let tally = outcome::count_rust(&read(log));
+                if tally == Tally::default() && ended.is_success() {
+                    bail!("no test ran");
+                }
+                Ok(judge(tally, ended, row))
+            }
             Work::Python(module) => self.python(row, module, &environment, log),
         }
     }
@@ -254,7 +274,7 @@ impl Runner<'_> {
         for test in tests {
             let from = std::fs::metadata(log).map_or(0, |data| data.len()) as usize;
             let mut command = Command::new(&test.path);
-            command.args(filter).current_dir(folder).env("CARGO_MANIFEST_DIR", folder);
+            command.args(filter).arg("--show-output").current_dir(folder).env("CARGO_MANIFEST_DIR", folder);
             command.env("INSTA_UPDATE", "no").env("INSTA_WORKSPACE_ROOT", &self.workspace.root);
             command.envs(environment.iter().map(|(name, value)| (name, value)));
             command.envs(binary.as_ref().map(|path| ("CINDERBLOCK_BIN", path)));

@@ -26,6 +26,8 @@ pub enum Need {
     Qemu,
     /// A Python environment with the pinned packages of `tests/clients/requirements.txt`.
     Python,
+    /// A Python environment with the pinned packages of `tests/cinder/requirements.txt`, its interpreter in `CINDER_PYTHON`.
+    Cinder,
     /// A PostgreSQL server, its address in `CINDERBLOCK_TEST_POSTGRES`.
     Postgres,
     /// A MariaDB server, its address in `CINDERBLOCK_TEST_MYSQL`.
@@ -43,6 +45,8 @@ pub enum Work {
     Build,
     /// Test executables: all of a package, or one integration test of it.
     Tests { package: &'static str, target: Option<&'static str>, filter: &'static [&'static str] },
+    /// An integration test that exists only with a cargo feature.
+    Featured { feature: &'static str, target: &'static str },
     /// The documentation's examples.
     DocTests,
     /// A Python `unittest` module under `tests/`, with the built binary's path in `CINDERBLOCK_BIN`.
@@ -63,7 +67,7 @@ pub struct Suite {
 const FILESYSTEMS: Need = Need::Packages(&["xfsprogs", "btrfs-progs", "e2fsprogs"]);
 const LIBISCSI: Need = Need::Packages(&["libiscsi-bin"]);
 
-/// All suites, in the order in which they run.
+/// All suites, in the order in which they run. What runs the binary comes before what builds it with another feature.
 #[rustfmt::skip] // a table reads best as a table
 pub const SUITES: &[Suite] = &[
     Suite { name: "format",          tier: Tier::Quick,  needs: &[],                         work: Work::Cargo(&["fmt", "--all", "--check"]),  limit_minutes: 2 },
@@ -79,6 +83,8 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "cinderblock",     tier: Tier::Quick,  needs: &[FILESYSTEMS],              work: Work::Tests { package: "cinderblock", target: None, filter: &[] }, limit_minutes: 30 },
     Suite { name: "doc tests",       tier: Tier::Quick,  needs: &[],                         work: Work::DocTests,                             limit_minutes: 20 },
     Suite { name: "clients",         tier: Tier::Quick,  needs: &[Need::Python, LIBISCSI, Need::Qemu], work: Work::Python("clients"),          limit_minutes: 15 },
+    Suite { name: "crash",           tier: Tier::Quick,  needs: &[FILESYSTEMS],              work: Work::Featured { feature: "cinderblock/faults", target: "crash" }, limit_minutes: 30 },
+    Suite { name: "backup-cinder",   tier: Tier::Full,   needs: &[Need::Cinder],             work: Work::Tests { package: "backup", target: Some("with_cinder"), filter: &[] }, limit_minutes: 20 },
 ];
 
 /// Prints the table.

@@ -156,7 +156,7 @@ impl Case {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Python with Cinder 29"]
+#[ignore = "needs a Python with Cinder 29; run by backup-cinder"]
 async fn i9_chains_made_in_turns_restore_on_both_sides() {
     for (seed, algorithm) in (1..).zip(["none", "zlib", "gzip", "bz2", "bzip2", "zstd"]) {
         let (mut dice, mut case) = (Dice::new(seed), Case::new(algorithm));
