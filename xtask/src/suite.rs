@@ -74,7 +74,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "tidy",            tier: Tier::Quick,  needs: &[],                         work: Work::Inside(tidy::findings),               limit_minutes: 2 },
     Suite { name: "licences",        tier: Tier::Quick,  needs: &[],                         work: Work::Inside(licences::findings),           limit_minutes: 2 },
     Suite { name: "documents",       tier: Tier::Quick,  needs: &[],                         work: Work::Inside(documents::findings),          limit_minutes: 2 },
-    Suite { name: "lints",           tier: Tier::Static, needs: &[],                         work: Work::Cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]), limit_minutes: 40 },
+    Suite { name: "lints",           tier: Tier::Static, needs: &[],                         work: Work::Cargo(&["clippy", "--workspace", "--all-targets", "--features", "cinderblock/faults", "--locked", "--", "-D", "warnings"]), limit_minutes: 40 },
     Suite { name: "rustdoc",         tier: Tier::Static, needs: &[],                         work: Work::Cargo(&["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"]),   limit_minutes: 40 },
     Suite { name: "build",           tier: Tier::Quick,  needs: &[],                         work: Work::Build,                                limit_minutes: 60 },
     Suite { name: "db",              tier: Tier::Quick,  needs: &[Need::Postgres, Need::MariaDb], work: Work::Tests { package: "db", target: None, filter: &[] }, limit_minutes: 20 },

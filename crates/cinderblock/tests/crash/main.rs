@@ -7,6 +7,7 @@
 
 mod scenario;
 mod site;
+mod stopped;
 
 use control::engine::kill_points;
 use control::operations;

@@ -49,8 +49,53 @@ impl Site {
         self.path().join("volumes")
     }
 
+    /// Starts a second process for the roles `volume` and `backup` of the same host, on the same database, backend and store but
+    /// with a data directory of its own; with leases of `lease` seconds, as [`Self::start_with_lease`] gives the first.
+    pub fn helper(&self, lease: u64) -> Helper {
+        let own = tempfile::tempdir().expect("a directory");
+        let host = std::fs::read_to_string(self.path().join("host")).expect("a host");
+        let here = self.path().display();
+        let text = format!(
+            "[DEFAULT]\nauth_strategy = none\ntransport_url = none://\nhost = {}\nenabled_backends = local\n\
+             backup_driver = cinder.backup.drivers.posix.PosixBackupDriver\nbackup_posix_path = {here}/backup\n\
+             cinderblock_lease = {lease}\n[database]\nconnection = sqlite:///{here}/cinderblock.db\n\
+             [local]\nvolume_driver = file\nfile_directory = {here}/volumes\n",
+            host.trim()
+        );
+        let file = own.path().join("cinder.conf");
+        std::fs::write(&file, text).expect("a file");
+        let log = std::fs::File::create(own.path().join("log")).expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_cinderblock"))
+            .args(["serve", "--role", "backup", "--role", "volume", "--config-file"])
+            .arg(&file)
+            .arg("--data-dir")
+            .arg(own.path().join("data"))
+            .env("CINDERBLOCK_LOG", "info,control=debug")
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("starts");
+        Helper { child, _dir: own }
+    }
+
+    /// Starts the service with leases of `seconds`.
+    pub async fn start_with_lease(&mut self, seconds: u64) {
+        self.start_with(&[("OS_DEFAULT__CINDERBLOCK_LEASE", &seconds.to_string())]).await;
+    }
+
+    /// The running process.
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.child.as_ref().expect("is running"))
+    }
+
     /// Starts the service and waits until it answers, or until it has died at the point it was to die at.
     pub async fn start(&mut self, kill: Option<&str>, fail: Option<&str>) {
+        let kill = kill.map(|point| ("CINDERBLOCK_KILL", point));
+        let fail = fail.map(|step| ("CINDERBLOCK_FAIL", step));
+        self.start_with(&kill.into_iter().chain(fail).collect::<Vec<_>>()).await;
+    }
+
+    async fn start_with(&mut self, environment: &[(&str, &str)]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -65,12 +110,10 @@ impl Site {
             .env("CINDERBLOCK_LOG", "info,control=debug")
             .stdout(Stdio::null())
             .stderr(log);
-        for (name, value) in [("CINDERBLOCK_KILL", kill), ("CINDERBLOCK_FAIL", fail)] {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        command
+            .env_remove("CINDERBLOCK_KILL")
+            .env_remove("CINDERBLOCK_FAIL")
+            .envs(environment.iter().copied());
         self.child = Some(command.spawn().expect("starts"));
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
@@ -164,7 +207,7 @@ impl Site {
         panic!("{path} is {last}, not {wanted:?}:\n{}", self.log());
     }
 
-    async fn database(&self) -> db::Db {
+    pub async fn database(&self) -> db::Db {
         let url = format!("sqlite:///{}/cinderblock.db", self.path().display());
         db::Db::connect(&url, 2).await.expect("opens")
     }
@@ -228,6 +271,15 @@ impl Site {
         device.flush().await.expect("flushes");
     }
 
+    /// Writes all of a stopped service's volume, durably, so that copying it takes its time.
+    pub async fn fill_all(&self, volume: &str, seed: u8) {
+        let device = self.device(volume, OpenMode::Write).await;
+        for at in (0..device.size()).step_by(BLOCK) {
+            device.write(at, &pattern(seed, at)).await.expect("writes");
+        }
+        device.flush().await.expect("flushes");
+    }
+
     /// Compares a stopped service's volume with the pattern.
     pub async fn check(&self, volume: &str, seed: u8) {
         let device = self.device(volume, OpenMode::Read).await;
@@ -276,6 +328,19 @@ impl Site {
             }
         }
         found
+    }
+}
+
+/// A second process.
+pub struct Helper {
+    child: Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -28,7 +28,7 @@ pub const OPERATION: engine::Operation = engine::Operation {
             name: "place",
             at: At::Scheduler,
             act: Act::Record(|work, tx| Box::pin(place(work, tx))),
-            undo: None,
+            undo: Some(|work| Box::pin(unplace(work))),
         },
         Step {
             name: "build",
