@@ -88,20 +88,31 @@ impl Cloud {
                 Ok(Self::backup_queue(host))
             }
             At::Volume => Ok(Self::volume_queue(&self.place_of(job).await?.service_host())),
-            At::Target => Ok(Self::target_queue(&self.place_of(job).await?.host)),
             At::Owner => {
                 let place = self.place_of(job).await?;
-                let exported = match volume_of(job) {
-                    Some(id) => !db::export::of_volume(&mut self.db.read(), id).await?.is_empty(),
-                    None => false,
-                };
-                Ok(if exported {
+                Ok(if self.is_exported(job).await? {
                     Self::target_queue(&place.host)
                 } else {
                     Self::volume_queue(&place.service_host())
                 })
             }
         }
+    }
+
+    /// Whether a volume that the job reads or changes on its backend is exported. A new volume's is its source: it is built where
+    /// the source is open.
+    async fn is_exported(&self, job: &Job) -> std::result::Result<bool, Failure> {
+        let read = &mut self.db.read();
+        let source = match job.request["snapshot_id"].as_str().and_then(|id| id.parse().ok()) {
+            Some(snapshot) => db::snapshot::get(read, snapshot).await?.map(|snapshot| snapshot.volume_id),
+            None => job.request["source_volid"].as_str().and_then(|id| id.parse().ok()),
+        };
+        for volume in [source, volume_of(job)].into_iter().flatten() {
+            if !db::export::of_volume(read, volume).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn place_of(&self, job: &Job) -> std::result::Result<PoolRef, Failure> {

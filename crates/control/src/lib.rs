@@ -3,12 +3,14 @@
 //! Nothing here knows HTTP, JSON shapes or SQL. The front half of an operation (check, begin) runs in the API's process;
 //! its steps run wherever the job's queue leads.
 
+pub mod attachment;
 pub mod backup;
 pub mod bus;
 pub mod cloud;
 pub mod context;
 pub mod engine;
 pub mod error;
+pub mod export;
 pub mod job;
 pub mod message;
 pub mod node;
@@ -24,6 +26,7 @@ pub mod seal;
 pub mod service;
 pub mod settings;
 pub mod snapshot;
+pub mod target;
 pub mod volume;
 pub mod volume_type;
 

@@ -125,12 +125,28 @@ pub async fn leave(
     otherwise: Detail,
     ttl: i64,
 ) -> db::Result<()> {
+    leave_about(tx, job, (resource_type, &job.resource.id), action, failure, otherwise, ttl).await
+}
+
+/// The same about another resource than the job's own.
+///
+/// # Errors
+/// The database is away.
+pub async fn leave_about(
+    tx: &mut Tx,
+    job: &Job,
+    (resource_type, resource_uuid): (&str, &str),
+    action: Action,
+    failure: &Failure,
+    otherwise: Detail,
+    ttl: i64,
+) -> db::Result<()> {
     let Some(project_id) = job.project_id.as_deref() else { return Ok(()) };
     let new = db::message::NewMessage {
         project_id,
         request_id: job.request_id.as_deref(),
         resource_type,
-        resource_uuid: &job.resource.id,
+        resource_uuid,
         action_id: action.id(),
         detail_id: failure.detail.or(otherwise).id(),
         ttl,

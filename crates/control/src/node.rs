@@ -1,11 +1,13 @@
 //! What this process can reach itself: its backends' drivers, its target, its backup store. Steps run on it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use drivers::SharedDriver;
-use model::{PoolRef, ServiceId};
+use model::{GiB, PoolRef, ServiceId, VolumeId};
 
 use crate::engine::Failure;
+use crate::target::TargetRole;
 
 /// A process's hands.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub struct Node {
     pub services: BTreeMap<String, ServiceId>,
     /// What the backup role has, where it runs.
     pub backup: Option<crate::backup::Keeper>,
+    /// Where this process serves volumes.
+    pub target: Option<Arc<TargetRole>>,
 }
 
 impl Node {
@@ -30,5 +34,17 @@ impl Node {
         self.backends
             .get(&host)
             .ok_or_else(|| Failure::again(format!("this process does not run the backend {host}")))
+    }
+
+    /// Says that a volume which may be open here has another size now, so that whoever serves it tells its initiators. Does nothing
+    /// where nobody serves it; may be said any number of times.
+    ///
+    /// # Errors
+    /// The target could not be told; worth repeating.
+    pub async fn capacity_changed(&self, volume: VolumeId, size: GiB) -> Result<(), Failure> {
+        match &self.target {
+            Some(target) => target.capacity_changed(volume, size),
+            None => Ok(()),
+        }
     }
 }

@@ -9,6 +9,8 @@ pub const ALL: &[&Operation] = &[
     &crate::backup::create::OPERATION,
     &crate::backup::restore::OPERATION,
     &crate::backup::delete::OPERATION,
+    &crate::export::connect::OPERATION,
+    &crate::export::disconnect::OPERATION,
 ];
 
 /// The operation of a job.

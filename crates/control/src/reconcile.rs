@@ -211,11 +211,10 @@ impl Cloud {
             return Ok(());
         }
         if how == How::Repair {
-            let ids: Vec<String> = orphans.iter().map(|export| export.id.clone()).collect();
+            // Their targets cut them and then remove the rows.
             let mut tx = self.db.begin().await?;
-            db::export::remove(&mut tx, &ids).await?;
             for export in &orphans {
-                tx.ring(Self::target_queue(&export.node));
+                db::export::end_orphan(&mut tx, export).await?;
             }
             self.commit(tx).await?;
         }

@@ -119,7 +119,19 @@ pub async fn list(from: &mut impl Read, query: &ListQuery) -> Result<Listed<Atta
     Ok(Listed { items: rows.iter().map(read).collect::<Result<_>>()?, count })
 }
 
-/// Records who connects and how.
+/// Holds a live attachment until the transaction ends, and reads it.
+///
+/// # Errors
+/// The database is away.
+pub async fn hold(tx: &mut Tx, id: AttachmentId) -> Result<Option<Attachment>> {
+    let touch = "UPDATE volume_attachment SET updated_at = updated_at WHERE id = ? AND deleted = FALSE";
+    if tx.exec(sql(touch).bind(id)).await? == 0 {
+        return Ok(None);
+    }
+    get(tx, id).await
+}
+
+/// Records who connects, how, and when; the info without its secrets.
 ///
 /// # Errors
 /// The database is away.
@@ -132,35 +144,29 @@ pub async fn connected(
 ) -> Result<()> {
     tx.exec(
         sql("UPDATE volume_attachment SET connector = ?, connection_info = ?, attach_mode = ?, attached_host = ?, \
-             mountpoint = COALESCE(?, mountpoint), updated_at = {utc} WHERE id = ? AND deleted = FALSE")
+             mountpoint = ?, attach_time = {utc}, updated_at = {utc} WHERE id = ? AND deleted = FALSE")
         .bind(serde_json::to_string(connector)?)
-        .bind(serde_json::to_string(info)?)
+        .bind(flat(id, connector, info))
         .bind(mode)
-        .bind(connector.host())
-        .bind(connector.mountpoint())
+        .bind(connector.host().unwrap_or_default())
+        // As Cinder has it when the client does not say.
+        .bind(connector.mountpoint().unwrap_or("na"))
         .bind(id),
     )
     .await
     .map(drop)
 }
 
-/// Records who asked to connect, before the export is there.
-///
-/// # Errors
-/// The database is away.
-pub async fn connecting(tx: &mut Tx, id: AttachmentId, connector: &Connector) -> Result<()> {
-    tx.exec(
-        sql(
-            "UPDATE volume_attachment SET connector = ?, updated_at = {utc} WHERE id = ? AND deleted = FALSE",
-        )
-        .bind(serde_json::to_string(connector)?)
-        .bind(id),
-    )
-    .await
-    .map(drop)
+/// Cinder's shape of the column (connection-info.md 1): the transport's fields beside its name.
+fn flat(id: AttachmentId, connector: &Connector, info: &ConnectionInfo) -> String {
+    let mut flat = info.data.clone();
+    flat.insert("driver_volume_type".into(), info.driver_volume_type.clone().into());
+    flat.insert("attachment_id".into(), id.to_string().into());
+    flat.insert("enforce_multipath".into(), connector.enforce_multipath().into());
+    serde_json::Value::Object(flat).to_string()
 }
 
-/// Records the moment, the place and the mode of an attach.
+/// Records that an attachment made without a connection is in use: since when, where and how.
 ///
 /// # Errors
 /// The database is away.

@@ -1,5 +1,10 @@
 //! Exports: which initiator reaches which volume, with what secret; and who needs it (I5, I8). From these rows a target
 //! serves what it must, after any restart.
+//!
+//! ```text
+//!   need -> served --release by the last holder--> ending --the target has cut it--> gone
+//! ```
+//! An export is never taken up again once it is ending: the next need makes a new one, with a secret of its own.
 
 use model::{AttachMode, VolumeId};
 
@@ -23,17 +28,36 @@ pub struct Export {
     pub chap_secret: Option<String>,
     pub iqn: String,
     pub lun: u16,
+    /// Nobody needs it any more: its target cuts it and then removes the row.
+    pub ending: bool,
 }
 
-/// Makes an export unless there is one for this volume and initiator, and counts `holder` among those who need it. Answers with
-/// the row that holds then.
+/// The holder of an export that an old-style connection needs; every other holder is an attachment's id.
+pub const CONNECTION: &str = "connection";
+
+/// The answer to a need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Needed {
+    /// The export that serves it from now on.
+    Yes {
+        export: Export,
+        /// The holder did not hold it before.
+        newly: bool,
+    },
+    /// An earlier export for this initiator has not been cut yet.
+    Ending,
+    /// The initiator has the volume already, in this other mode (I8).
+    OtherMode(AttachMode),
+}
+
+/// Makes an export unless there is one for this volume and initiator, and counts `holder` among those who need it.
 ///
 /// # Errors
 /// The database is away.
-pub async fn need(tx: &mut Tx, wanted: &Export, holder: &str) -> Result<Export> {
+pub async fn need(tx: &mut Tx, wanted: &Export, holder: &str) -> Result<Needed> {
     tx.exec(
         sql("{insert_ignore} INTO exports (id, volume_id, initiator, node, backend, mode, chap_user, chap_secret, iqn, lun, \
-             created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {now}) {or_ignore}")
+             ending, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, FALSE, {now}) {or_ignore}")
         .bind(&wanted.id)
         .bind(wanted.volume_id)
         .bind(&wanted.initiator)
@@ -46,21 +70,44 @@ pub async fn need(tx: &mut Tx, wanted: &Export, holder: &str) -> Result<Export> 
         .bind(i64::from(wanted.lun)),
     )
     .await?;
-    let export = find(tx, wanted.volume_id, &wanted.initiator).await?.unwrap_or_else(|| wanted.clone());
-    tx.exec(
-        sql("{insert_ignore} INTO export_uses (export_id, holder) VALUES (?, ?) {or_ignore}")
-            .bind(&export.id)
-            .bind(holder),
-    )
-    .await?;
-    Ok(export)
+    hold(tx, wanted.volume_id).await?;
+    let Some(export) = find(tx, wanted.volume_id, &wanted.initiator).await? else {
+        return Ok(Needed::Ending);
+    };
+    if export.ending {
+        return Ok(Needed::Ending);
+    }
+    if export.mode != wanted.mode {
+        return Ok(Needed::OtherMode(export.mode));
+    }
+    let newly = tx
+        .exec(
+            sql("{insert_ignore} INTO export_uses (export_id, holder) VALUES (?, ?) {or_ignore}")
+                .bind(&export.id)
+                .bind(holder),
+        )
+        .await?
+        > 0;
+    Ok(Needed::Yes { export, newly })
 }
 
-/// Counts `holder` out; the export goes with its last holder. Answers with the exports that have gone.
+/// Which exports of a volume a holder gives up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of<'a> {
+    /// All that it holds.
+    Any,
+    /// The one for this initiator.
+    Initiator(&'a str),
+    /// All but the one for this initiator.
+    AllBut(&'a str),
+}
+
+/// Counts `holder` out. An export that nobody holds then is ending: answers with those, and rings their target.
 ///
 /// # Errors
 /// The database is away.
-pub async fn drop_holder(tx: &mut Tx, volume: VolumeId, holder: &str) -> Result<Vec<Export>> {
+pub async fn release(tx: &mut Tx, volume: VolumeId, holder: &str, of: Of<'_>) -> Result<Vec<Export>> {
+    hold(tx, volume).await?;
     let held = tx
         .rows(
             sql("SELECT e.* FROM exports e JOIN export_uses u ON u.export_id = e.id WHERE e.volume_id = ? AND u.holder = ?")
@@ -68,20 +115,93 @@ pub async fn drop_holder(tx: &mut Tx, volume: VolumeId, holder: &str) -> Result<
                 .bind(holder),
         )
         .await?;
-    let mut gone = Vec::new();
+    let mut ended = Vec::new();
     for row in &held {
         let export = read(row)?;
+        let given_up = match of {
+            Of::Any => true,
+            Of::Initiator(initiator) => export.initiator == initiator,
+            Of::AllBut(initiator) => export.initiator != initiator,
+        };
+        if !given_up {
+            continue;
+        }
         tx.exec(
             sql("DELETE FROM export_uses WHERE export_id = ? AND holder = ?").bind(&export.id).bind(holder),
         )
         .await?;
-        let left = tx.row(sql("SELECT holder FROM export_uses WHERE export_id = ?").bind(&export.id)).await?;
-        if left.is_none() {
-            tx.exec(sql("DELETE FROM exports WHERE id = ?").bind(&export.id)).await?;
-            gone.push(export);
+        if end_unheld(tx, &export).await? {
+            ended.push(Export { ending: true, ..export });
         }
     }
-    Ok(gone)
+    Ok(ended)
+}
+
+/// Ends every export of a volume, whoever holds it.
+///
+/// # Errors
+/// The database is away.
+pub async fn withdraw(tx: &mut Tx, volume: VolumeId) -> Result<()> {
+    hold(tx, volume).await?;
+    for export in of_volume(tx, volume).await? {
+        tx.exec(sql("DELETE FROM export_uses WHERE export_id = ?").bind(&export.id)).await?;
+        end_unheld(tx, &export).await?;
+    }
+    Ok(())
+}
+
+/// Ends an export if nobody holds it; whether it ends by that.
+async fn end_unheld(tx: &mut Tx, export: &Export) -> Result<bool> {
+    let ended = tx
+        .exec(
+            sql("UPDATE exports SET ending = TRUE WHERE id = ? AND ending = FALSE \
+                 AND NOT EXISTS (SELECT 1 FROM export_uses u WHERE u.export_id = exports.id)")
+            .bind(&export.id),
+        )
+        .await?
+        > 0;
+    if ended {
+        tx.ring(topic(&export.node));
+    }
+    Ok(ended)
+}
+
+/// Makes changes to a volume's exports follow one another: counting holders without it would race under MVCC.
+async fn hold(tx: &mut Tx, volume: VolumeId) -> Result<()> {
+    tx.exec(sql("UPDATE exports SET created_at = created_at WHERE volume_id = ?").bind(volume))
+        .await
+        .map(drop)
+}
+
+/// The topic that rings when a node's exports have changed.
+pub fn topic(node: &str) -> String {
+    format!("exports.{node}")
+}
+
+/// Removes exports that have ended and been cut.
+///
+/// # Errors
+/// The database is away.
+pub async fn remove_ended(tx: &mut Tx, ids: &[String]) -> Result<()> {
+    let text = format!("DELETE FROM exports WHERE ending = TRUE AND id IN ({})", marks(ids.len()));
+    tx.exec(sql(text).bind_all(ids)).await.map(drop)
+}
+
+/// Whether `holder` holds the export of a volume for an initiator, and it is not ending.
+///
+/// # Errors
+/// The database is away.
+pub async fn is_held(
+    from: &mut impl Read,
+    volume: VolumeId,
+    initiator: &str,
+    holder: &str,
+) -> Result<bool> {
+    let stmt = sql(
+        "SELECT e.id FROM exports e JOIN export_uses u ON u.export_id = e.id \
+         WHERE e.volume_id = ? AND e.initiator = ? AND e.ending = FALSE AND u.holder = ?",
+    );
+    Ok(from.row(stmt.bind(volume).bind(initiator).bind(holder)).await?.is_some())
 }
 
 /// The holders of an export.
@@ -119,7 +239,16 @@ pub async fn of_volume(from: &mut impl Read, volume: VolumeId) -> Result<Vec<Exp
         .collect()
 }
 
-/// All exports that a node's target has to serve.
+/// All exports of some volumes.
+///
+/// # Errors
+/// The database is away.
+pub async fn of_volumes(from: &mut impl Read, volumes: &[VolumeId]) -> Result<Vec<Export>> {
+    let text = format!("SELECT * FROM exports WHERE volume_id IN ({})", marks(volumes.len()));
+    from.rows(sql(text).bind_all(volumes.iter().copied())).await?.iter().map(read).collect()
+}
+
+/// All exports of a node's target, those that are ending too.
 ///
 /// # Errors
 /// The database is away.
@@ -131,32 +260,49 @@ pub async fn of_node(from: &mut impl Read, node: &str) -> Result<Vec<Export>> {
         .collect()
 }
 
-/// Exports whose holders are all gone or that have none: attachments that are no longer live. What a crash between two
-/// transactions could leave; the reconciler removes them.
+/// Exports that nobody needs and that are not ending: without a holder, or held only by attachments that are no longer
+/// live, or of a volume that is gone. What another program's writes could leave; the reconciler ends them.
 ///
 /// # Errors
 /// The database is away.
 pub async fn orphans(from: &mut impl Read) -> Result<Vec<Export>> {
     from.rows(sql(
-        "SELECT e.* FROM exports e WHERE NOT EXISTS (SELECT 1 FROM export_uses u WHERE u.export_id = e.id) \
-                   OR NOT EXISTS (SELECT 1 FROM volumes v WHERE v.id = e.volume_id AND v.deleted = FALSE)",
-    ))
+        "SELECT e.* FROM exports e WHERE e.ending = FALSE AND (NOT EXISTS (SELECT 1 FROM export_uses u \
+         WHERE u.export_id = e.id AND (u.holder = ? OR EXISTS (SELECT 1 FROM volume_attachment a \
+         WHERE a.id = u.holder AND a.deleted = FALSE))) \
+         OR NOT EXISTS (SELECT 1 FROM volumes v WHERE v.id = e.volume_id AND v.deleted = FALSE))",
+    )
+    .bind(CONNECTION))
     .await?
     .iter()
     .map(read)
     .collect()
 }
 
-/// Removes exports whatever holds them.
+/// Ends an orphan; whether it still was one.
 ///
 /// # Errors
 /// The database is away.
-pub async fn remove(tx: &mut Tx, ids: &[String]) -> Result<()> {
-    tx.exec(sql(format!("DELETE FROM export_uses WHERE export_id IN ({})", marks(ids.len()))).bind_all(ids))
-        .await?;
-    tx.exec(sql(format!("DELETE FROM exports WHERE id IN ({})", marks(ids.len()))).bind_all(ids))
-        .await
-        .map(drop)
+pub async fn end_orphan(tx: &mut Tx, orphan: &Export) -> Result<bool> {
+    hold(tx, orphan.volume_id).await?;
+    if !orphans(tx).await?.iter().any(|export| export.id == orphan.id) {
+        return Ok(false);
+    }
+    tx.exec(sql("DELETE FROM export_uses WHERE export_id = ?").bind(&orphan.id)).await?;
+    end_unheld(tx, orphan).await
+}
+
+/// Removes every export of a volume that is gone from its backend.
+///
+/// # Errors
+/// The database is away.
+pub async fn remove_all(tx: &mut Tx, volume: VolumeId) -> Result<()> {
+    for export in of_volume(tx, volume).await? {
+        tx.exec(sql("DELETE FROM export_uses WHERE export_id = ?").bind(&export.id)).await?;
+        tx.exec(sql("DELETE FROM exports WHERE id = ?").bind(&export.id)).await?;
+        tx.ring(topic(&export.node));
+    }
+    Ok(())
 }
 
 /// A volume's persistent reservations as its target last stored them.
@@ -198,5 +344,6 @@ fn read(row: &Row) -> Result<Export> {
         chap_secret: row.get("chap_secret")?,
         iqn: row.get("iqn")?,
         lun: row.get::<i64>("lun")? as u16,
+        ending: row.get("ending")?,
     })
 }

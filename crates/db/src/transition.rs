@@ -47,6 +47,8 @@ const BACKUP: Kind = Kind { table: "backups", name: "backup", has_previous: fals
 fn condition(guard: Guard, kind: &Kind) -> String {
     match (guard, kind.table) {
         (Guard::NotAttached, _) => "(attach_status IS NULL OR attach_status <> 'attached')".into(),
+        (Guard::Attached, _) => "attach_status = 'attached'".into(),
+        (Guard::Multiattach, _) => "multiattach = TRUE".into(),
         (Guard::NotMigrating, _) => {
             "(migration_status IS NULL OR migration_status IN ('deleting', 'error', 'success'))".into()
         }
@@ -291,7 +293,7 @@ async fn finish<S: Copy + Into<Value> + AsText>(
 /// The database is away.
 pub async fn move_volume(tx: &mut Tx, id: VolumeId, how: VolumeMove, by: By<'_>) -> Result<Begin> {
     let (from, to) = how.rule();
-    let rule = Rule { from, shows: Some(to), done: After::Be(to), failed: After::Be(to), needs: &[] };
+    let rule = Rule { from, shows: Some(to), done: After::Be(to), failed: After::Be(to), needs: how.needs() };
     begin(tx, &VOLUME, &id.to_string(), rule, by).await
 }
 
@@ -308,12 +310,22 @@ async fn derived(tx: &mut Tx, id: VolumeId) -> Result<(VolumeStatus, VolumeAttac
 }
 
 /// Sets a volume's status and attach status to what its attachments say (states.md 3). The status of a volume that is
-/// migrating or being uploaded is kept when nothing is attached any more.
+/// migrating is kept when nothing is attached any more; a status that a job owns is kept for the job to end.
 ///
 /// # Errors
 /// The database is away.
 pub async fn derive_volume(tx: &mut Tx, id: VolumeId, by: By<'_>) -> Result<()> {
-    let (status, attach) = derived(tx, id).await?;
+    let to = derived(tx, id).await?;
+    follow(tx, id, to, by).await
+}
+
+/// Moves a volume where its attachments lead it.
+async fn follow(
+    tx: &mut Tx,
+    id: VolumeId,
+    (status, attach): (VolumeStatus, VolumeAttachStatus),
+    by: By<'_>,
+) -> Result<()> {
     let Some(row) = tx
         .row(
             sql("SELECT status, migration_status FROM volumes WHERE id = ? AND deleted = FALSE {for_update}")
@@ -323,11 +335,15 @@ pub async fn derive_volume(tx: &mut Tx, id: VolumeId, by: By<'_>) -> Result<()> 
     else {
         return Ok(());
     };
-    let from: String = row.get("status")?;
+    let from: VolumeStatus = row.parse("volumes", "status")?;
     let migration: Option<String> = row.get("migration_status")?;
-    let busy = from == VolumeStatus::Uploading.as_str()
-        || migration.is_some_and(|m| !matches!(m.as_str(), "success" | "error"));
-    let to = if attach == VolumeAttachStatus::Detached && busy { from.as_str() } else { status.as_str() };
+    let migrating = migration.is_some_and(|m| !matches!(m.as_str(), "success" | "error"));
+    if from.is_service_owned() {
+        // What the job falls back to when it ends.
+        let stmt = sql("UPDATE volumes SET previous_status = ?, attach_status = ?, updated_at = {utc} WHERE id = ?");
+        return tx.exec(stmt.bind(status).bind(attach).bind(id)).await.map(drop);
+    }
+    let to = if attach == VolumeAttachStatus::Detached && migrating { from } else { status };
     tx.exec(
         sql("UPDATE volumes SET status = ?, attach_status = ?, updated_at = {utc} WHERE id = ?")
             .bind(to)
@@ -335,15 +351,29 @@ pub async fn derive_volume(tx: &mut Tx, id: VolumeId, by: By<'_>) -> Result<()> 
             .bind(id),
     )
     .await?;
-    if from != to {
-        let id = id.to_string();
-        append(tx, Change { kind: "volume", id: &id, from: Some(&from), to: Some(to), by, detail: None })
-            .await?;
+    if from == to {
+        return Ok(());
     }
-    Ok(())
+    let id = id.to_string();
+    let (from, to) = (Some(from.as_str()), Some(to.as_str()));
+    append(tx, Change { kind: "volume", id: &id, from, to, by, detail: None }).await
 }
 
-/// Moves an attachment on, and its volume with it: one transaction, one winner. Whether a row moved.
+/// `os-unreserve`: from `attaching` back to what the volume was; whether it was `attaching`.
+///
+/// # Errors
+/// The database is away.
+pub async fn unreserve_volume(tx: &mut Tx, id: VolumeId, by: By<'_>) -> Result<bool> {
+    let attached =
+        tx.row(sql("SELECT id FROM volume_attachment WHERE volume_id = ? AND deleted = FALSE").bind(id));
+    let to = if attached.await?.is_some() { VolumeStatus::InUse } else { VolumeStatus::Available };
+    let from = &[VolumeStatus::Attaching];
+    let rule = Rule { from, shows: Some(to), done: After::Be(to), failed: After::Be(to), needs: &[] };
+    Ok(begin(tx, &VOLUME, &id.to_string(), rule, by).await? == Begin::Moved)
+}
+
+/// Moves an attachment on, and its volume with it: one transaction, one winner. Whether a row moved. An attachment that
+/// goes wrong leaves its volume as it is.
 ///
 /// # Errors
 /// The database is away.
@@ -385,10 +415,29 @@ pub async fn move_attachment(
         detail: Some(&volume),
     };
     append(tx, change).await?;
-    if let Ok(volume) = volume.parse() {
-        derive_volume(tx, volume, by).await?;
+    let Ok(volume) = volume.parse() else { return Ok(true) };
+    match to {
+        AttachStatus::Attaching => {
+            follow(tx, volume, (VolumeStatus::Attaching, VolumeAttachStatus::Attaching), by).await?;
+        }
+        AttachStatus::Attached => {
+            follow(tx, volume, (VolumeStatus::InUse, VolumeAttachStatus::Attached), by).await?;
+        }
+        AttachStatus::Detached | AttachStatus::Deleted => derive_volume(tx, volume, by).await?,
+        AttachStatus::Reserved | AttachStatus::ErrorAttaching | AttachStatus::ErrorDetaching => {}
     }
     Ok(true)
+}
+
+/// Removes the attachments of a volume that is gone.
+///
+/// # Errors
+/// The database is away.
+pub async fn remove_attachments(tx: &mut Tx, volume: VolumeId, by: By<'_>) -> Result<()> {
+    for attachment in crate::attachment::of_volume(tx, volume).await? {
+        move_attachment(tx, attachment.id, AttachStatus::ALL, AttachStatus::Deleted, by).await?;
+    }
+    Ok(())
 }
 
 /// An administrator's reset of a resource's status columns, without any condition but that the row is there.

@@ -1,5 +1,8 @@
 //! What a host says of itself when it asks for a volume, and what it is told in return.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -45,11 +48,24 @@ impl Connector {
     }
 }
 
-/// How to reach an exported volume: `driver_volume_type` and its `data`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How to reach an exported volume: `driver_volume_type` and its `data`. `Debug` hides the secrets in it.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionInfo {
     /// The transport: `iscsi`, `rbd`, `nfs`, `local`, ...
     pub driver_volume_type: String,
     /// The transport's fields (reference: connection_info). May hold a CHAP password: never logged.
     pub data: Map<String, Value>,
+}
+
+impl fmt::Debug for ConnectionInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secret = |key: &str| ["password", "keyring", "token"].iter().any(|word| key.contains(word));
+        let shown = |(key, value): (&String, &Value)| {
+            (key.clone(), if secret(key) { "***".to_owned() } else { value.to_string() })
+        };
+        f.debug_struct("ConnectionInfo")
+            .field("driver_volume_type", &self.driver_volume_type)
+            .field("data", &self.data.iter().map(shown).collect::<BTreeMap<_, _>>())
+            .finish()
+    }
 }

@@ -22,6 +22,10 @@ pub enum After<S: 'static> {
 pub enum Guard {
     /// `attach_status` is not `attached`.
     NotAttached,
+    /// `attach_status` is `attached`.
+    Attached,
+    /// It may be attached several times.
+    Multiattach,
     /// No migration under way.
     NotMigrating,
     /// The volume has no live snapshot.
@@ -115,6 +119,15 @@ impl VolumeMove {
             Self::AttachmentReserveMulti => (&[Available, Downloading, InUse],  Reserved),
             Self::BeginDetaching         => (&[InUse],                          Detaching),
             Self::RollDetaching          => (&[Detaching],                      InUse),
+        }
+    }
+
+    /// Facts beyond the status.
+    pub const fn needs(self) -> &'static [Guard] {
+        match self {
+            Self::ReserveMulti | Self::AttachmentReserveMulti => &[Guard::Multiattach],
+            Self::BeginDetaching => &[Guard::Attached, Guard::NotMigrating],
+            Self::Reserve | Self::AttachmentReserve | Self::RollDetaching => &[],
         }
     }
 }

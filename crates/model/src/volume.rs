@@ -61,6 +61,44 @@ impl VolumeStatus {
             other => other,
         }
     }
+
+    /// Whether the service itself brings the volume out of this status (I3): nobody else writes it meanwhile.
+    pub const fn is_service_owned(self) -> bool {
+        match self {
+            Self::Creating
+            | Self::Deleting
+            | Self::Managing
+            | Self::Maintenance
+            | Self::RestoringBackup
+            | Self::BackingUp
+            | Self::Downloading
+            | Self::Uploading
+            | Self::Retyping
+            | Self::Extending
+            | Self::Reverting
+            | Self::Unmanaging
+            | Self::ErrorManagingDeleting
+            | Self::Deleted => true,
+            Self::Available
+            | Self::Error
+            | Self::ErrorDeleting
+            | Self::ErrorManaging
+            | Self::Attaching
+            | Self::InUse
+            | Self::Detaching
+            | Self::ErrorRestoring
+            | Self::Reserved
+            | Self::AwaitingTransfer
+            | Self::ErrorBackingUp
+            | Self::ErrorExtending
+            | Self::ErrorUnmanaging => false,
+        }
+    }
+
+    /// Whether it says that something failed: such a volume is not attached (states.md 2).
+    pub fn is_error(self) -> bool {
+        self.as_str().contains("error")
+    }
 }
 
 /// A volume with everything that a detailed answer shows of it.

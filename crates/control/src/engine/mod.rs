@@ -30,10 +30,10 @@ pub enum At {
     Scheduler,
     /// The volume service of the volume's backend.
     Volume,
-    /// The process that has the volume open: the target while it is exported, else the volume service.
+    /// The process that has, or is to have, the volume open: the target of its node while there is an export of it, else
+    /// the volume service. Asked again at every claim, so that a step which met a volume that had just been exported
+    /// (`Busy`) is tried again where it is open.
     Owner,
-    /// The target that serves, or is to serve, the volume.
-    Target,
     /// The backup service of the backup.
     Backup,
 }

@@ -83,6 +83,9 @@ impl Runner {
                 Ok(Claimed::Yes(job)) => {
                     let claim = Claim::new(id, job.epoch, self.config.lease);
                     claim.renew(asked, self.config.lease);
+                    if job.cancel_requested {
+                        claim.cancel();
+                    }
                     let (this, stop) = (self.clone(), stop.clone());
                     self.tasks.spawn(async move {
                         this.carry(*job, claim, stop).await;

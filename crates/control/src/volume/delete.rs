@@ -14,12 +14,13 @@ use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
 use crate::error::{Error, Result};
 use crate::policy::Action;
 use crate::request::DeleteVolume;
-use crate::{quota, snapshot};
+use crate::{export, quota, snapshot};
 
 /// The operation's table.
 pub const OPERATION: Operation = Operation {
     name: "volume.delete",
     steps: &[
+        Step { name: "cut", at: At::Owner, act: Act::Do(|work| Box::pin(cut(work))), undo: None },
         Step { name: "snapshots", at: At::Owner, act: Act::Do(|work| Box::pin(snapshots(work))), undo: None },
         Step { name: "volume", at: At::Owner, act: Act::Do(|work| Box::pin(volume(work))), undo: None },
     ],
@@ -122,6 +123,21 @@ async fn row(work: &Work) -> std::result::Result<Option<Volume>, Failure> {
     Ok(db::volume::get(&mut work.cloud.db.read(), id).await?)
 }
 
+/// Ends what still makes the volume reachable: an old-style connection that nobody terminated, attachments of a volume that is
+/// deleted by force.
+async fn cut(work: &Work) -> Output {
+    let Some(volume) = row(work).await? else { return Ok(Value::Null) };
+    if db::export::of_volume(&mut work.cloud.db.read(), volume.id).await?.is_empty() {
+        return Ok(Value::Null);
+    }
+    let mut tx = work.cloud.db.begin().await?;
+    db::job::fence(&mut tx, &work.job).await?;
+    db::export::withdraw(&mut tx, volume.id).await?;
+    work.cloud.commit(tx).await?;
+    export::disconnect::cut(work, volume.id).await?;
+    Ok(Value::Null)
+}
+
 async fn snapshots(work: &Work) -> Output {
     let request: Request = work.request()?;
     let Some(volume) = row(work).await? else { return Ok(Value::Null) };
@@ -161,9 +177,8 @@ async fn gone(tx: &mut Tx, volume: &Volume, by: db::event::By<'_>) -> db::Result
     if let Some(pool) = &volume.host {
         db::pool::allocate(tx, &pool.to_string(), -i64::from(volume.size.0)).await?;
     }
-    let exports: Vec<String> =
-        db::export::of_volume(tx, volume.id).await?.into_iter().map(|export| export.id).collect();
-    db::export::remove(tx, &exports).await?;
+    db::transition::remove_attachments(tx, volume.id, by).await?;
+    db::export::remove_all(tx, volume.id).await?;
     db::export::store_reservations(tx, &volume.id.to_string(), None).await?;
     db::transition::finish_volume(tx, volume.id, VolumeOp::Delete, Outcome::Done, by).await
 }

@@ -1,8 +1,11 @@
 //! Volumes: reading them, and one file per operation on them.
 
+mod attach;
+mod connection;
 pub mod create;
 pub mod delete;
 mod metadata;
+mod reserve;
 
 use std::collections::BTreeMap;
 

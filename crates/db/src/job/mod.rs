@@ -295,6 +295,22 @@ fn fenced(moved: u64, job: &Job) -> Result<()> {
     if moved == 0 { Err(Error::Fenced(job.id)) } else { Ok(()) }
 }
 
+/// Makes a transaction that a step runs by itself subject to the claim.
+///
+/// # Errors
+/// [`Error::Fenced`] when the claim is over: roll back.
+pub async fn fence(tx: &mut Tx, job: &Job) -> Result<()> {
+    let held = tx
+        .exec(
+            sql("UPDATE jobs SET epoch = epoch WHERE id = ? AND epoch = ? AND state IN ('running', 'undoing') \
+                 AND lease_until >= {now}")
+            .bind(job.id)
+            .bind(job.epoch),
+        )
+        .await?;
+    fenced(held, job)
+}
+
 /// The topic that rings when a job has ended.
 pub fn done_topic(id: JobId) -> String {
     format!("job.{id}")
