@@ -191,16 +191,9 @@ pub async fn remove_ended(tx: &mut Tx, ids: &[String]) -> Result<()> {
 ///
 /// # Errors
 /// The database is away.
-pub async fn is_held(
-    from: &mut impl Read,
-    volume: VolumeId,
-    initiator: &str,
-    holder: &str,
-) -> Result<bool> {
-    let stmt = sql(
-        "SELECT e.id FROM exports e JOIN export_uses u ON u.export_id = e.id \
-         WHERE e.volume_id = ? AND e.initiator = ? AND e.ending = FALSE AND u.holder = ?",
-    );
+pub async fn is_held(from: &mut impl Read, volume: VolumeId, initiator: &str, holder: &str) -> Result<bool> {
+    let stmt = sql("SELECT e.id FROM exports e JOIN export_uses u ON u.export_id = e.id \
+         WHERE e.volume_id = ? AND e.initiator = ? AND e.ending = FALSE AND u.holder = ?");
     Ok(from.row(stmt.bind(volume).bind(initiator).bind(holder)).await?.is_some())
 }
 
@@ -266,13 +259,13 @@ pub async fn of_node(from: &mut impl Read, node: &str) -> Result<Vec<Export>> {
 /// # Errors
 /// The database is away.
 pub async fn orphans(from: &mut impl Read) -> Result<Vec<Export>> {
-    from.rows(sql(
-        "SELECT e.* FROM exports e WHERE e.ending = FALSE AND (NOT EXISTS (SELECT 1 FROM export_uses u \
+    from.rows(
+        sql("SELECT e.* FROM exports e WHERE e.ending = FALSE AND (NOT EXISTS (SELECT 1 FROM export_uses u \
          WHERE u.export_id = e.id AND (u.holder = ? OR EXISTS (SELECT 1 FROM volume_attachment a \
          WHERE a.id = u.holder AND a.deleted = FALSE))) \
-         OR NOT EXISTS (SELECT 1 FROM volumes v WHERE v.id = e.volume_id AND v.deleted = FALSE))",
+         OR NOT EXISTS (SELECT 1 FROM volumes v WHERE v.id = e.volume_id AND v.deleted = FALSE))")
+        .bind(CONNECTION),
     )
-    .bind(CONNECTION))
     .await?
     .iter()
     .map(read)

@@ -340,7 +340,8 @@ async fn follow(
     let migrating = migration.is_some_and(|m| !matches!(m.as_str(), "success" | "error"));
     if from.is_service_owned() {
         // What the job falls back to when it ends.
-        let stmt = sql("UPDATE volumes SET previous_status = ?, attach_status = ?, updated_at = {utc} WHERE id = ?");
+        let stmt =
+            sql("UPDATE volumes SET previous_status = ?, attach_status = ?, updated_at = {utc} WHERE id = ?");
         return tx.exec(stmt.bind(status).bind(attach).bind(id)).await.map(drop);
     }
     let to = if attach == VolumeAttachStatus::Detached && migrating { from } else { status };

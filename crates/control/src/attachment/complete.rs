@@ -18,7 +18,9 @@ impl Cloud {
         let by = export::by(context, &volume, None);
         let mut tx = self.db.begin().await?;
         db::volume::hold(&mut tx, volume.id, model::VolumeStatus::ALL).await?;
-        if !db::transition::move_attachment(&mut tx, id, AttachStatus::ALL, AttachStatus::Attached, by).await? {
+        if !db::transition::move_attachment(&mut tx, id, AttachStatus::ALL, AttachStatus::Attached, by)
+            .await?
+        {
             return Err(Error::NotFound(Resource::Attachment, id.to_string()));
         }
         Ok(self.commit(tx).await?)

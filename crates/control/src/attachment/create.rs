@@ -44,8 +44,7 @@ impl Cloud {
             return self.attachment_again(id).await;
         };
         let mode = super::mode_of(&volume, wanted.mode, &connector);
-        let request =
-            Request { volume_id: volume.id, attachment_id: Some(id), connector, mode, fresh: true };
+        let request = Request { volume_id: volume.id, attachment_id: Some(id), connector, mode, fresh: true };
         let (Begun::Job(job) | Begun::After(job)) =
             self.begin_connect(&mut tx, context, &volume, &request).await?;
         self.commit(tx).await?;
@@ -59,11 +58,8 @@ impl Cloud {
 
 /// Reserves the volume: free, or shareable, or already this server's (which is moving to another host).
 async fn reserve(tx: &mut Tx, context: &Context, volume: &Volume, instance: Option<&str>) -> Result<()> {
-    let how = if volume.multiattach {
-        VolumeMove::AttachmentReserveMulti
-    } else {
-        VolumeMove::AttachmentReserve
-    };
+    let how =
+        if volume.multiattach { VolumeMove::AttachmentReserveMulti } else { VolumeMove::AttachmentReserve };
     let refused = match db::transition::move_volume(tx, volume.id, how, by(context, volume, None)).await? {
         Begin::Moved => return Ok(()),
         Begin::Refused { status, .. } => status,

@@ -81,8 +81,7 @@ async fn check(
     if attachment.mode.is_some_and(|mode| mode != AttachMode::Unset) {
         connector.0.insert("mode".into(), mode.as_str().into());
     }
-    let request =
-        Request { volume_id: volume.id, attachment_id: Some(id), connector, mode, fresh: false };
+    let request = Request { volume_id: volume.id, attachment_id: Some(id), connector, mode, fresh: false };
     Ok((volume, request))
 }
 

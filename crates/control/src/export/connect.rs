@@ -57,7 +57,16 @@ const SECRET_LENGTH: usize = 16;
 const CONNECTABLE: &[VolumeStatus] = {
     use VolumeStatus::*;
     &[
-        Available, Reserved, Attaching, InUse, Detaching, BackingUp, Extending, Retyping, Uploading, Downloading,
+        Available,
+        Reserved,
+        Attaching,
+        InUse,
+        Detaching,
+        BackingUp,
+        Extending,
+        Retyping,
+        Uploading,
+        Downloading,
     ]
 };
 
@@ -119,9 +128,10 @@ impl Cloud {
                 return Ok(Begun::After(job.id));
             }
         }
-        let place = volume.host.as_ref().ok_or_else(|| {
-            Error::InvalidVolume(format!("Volume {} is not on any backend.", volume.id))
-        })?;
+        let place = volume
+            .host
+            .as_ref()
+            .ok_or_else(|| Error::InvalidVolume(format!("Volume {} is not on any backend.", volume.id)))?;
         let id = JobId::new();
         let kind = if request.attachment_id.is_some() { "attachment" } else { "volume" };
         let new = db::job::NewJob {
@@ -187,7 +197,9 @@ async fn export(work: &Work, tx: &mut Tx) -> Output {
         backend: pool.backend.unwrap_or_default(),
         mode: request.mode,
         chap_user: Some(random(USER_LENGTH)?),
-        chap_secret: Some(work.cloud.sealer.seal(&secret).map_err(|error| Failure::again(error.to_string()))?),
+        chap_secret: Some(
+            work.cloud.sealer.seal(&secret).map_err(|error| Failure::again(error.to_string()))?,
+        ),
         iqn,
         lun: 0,
         ending: false,

@@ -9,7 +9,12 @@ use crate::cloud::Cloud;
 use crate::error::{Error, Result};
 
 /// How a volume is reached by iSCSI, without the secret.
-pub(crate) fn iscsi(volume: &Volume, export: &Export, portals: &[String], connector: &Connector) -> ConnectionInfo {
+pub(crate) fn iscsi(
+    volume: &Volume,
+    export: &Export,
+    portals: &[String],
+    connector: &Connector,
+) -> ConnectionInfo {
     let mut data = Map::new();
     data.insert("target_discovered".into(), false.into());
     if portals.len() > 1 || connector.multipath() {
@@ -27,7 +32,12 @@ pub(crate) fn iscsi(volume: &Volume, export: &Export, portals: &[String], connec
 }
 
 /// Adds what holds for every transport.
-pub(crate) fn complete(info: &mut ConnectionInfo, volume: &Volume, kind: Option<&VolumeType>, mode: AttachMode) {
+pub(crate) fn complete(
+    info: &mut ConnectionInfo,
+    volume: &Volume,
+    kind: Option<&VolumeType>,
+    mode: AttachMode,
+) {
     let data = &mut info.data;
     let access = if mode == AttachMode::ReadOnly { "ro" } else { "rw" };
     let cacheable = kind.is_some_and(|kind| kind.says_yes("cacheable"));

@@ -49,11 +49,7 @@ impl Cloud {
 }
 
 /// Active jobs of an operation on a resource.
-pub(crate) async fn active(
-    from: &mut impl Read,
-    operation: &str,
-    resource: &str,
-) -> db::Result<Vec<Job>> {
+pub(crate) async fn active(from: &mut impl Read, operation: &str, resource: &str) -> db::Result<Vec<Job>> {
     let wanted =
         Wanted { resource_id: Some(resource.to_owned()), active: true, limit: 100, ..Wanted::default() };
     let mut jobs = db::job::list(from, &wanted).await?;
@@ -63,9 +59,5 @@ pub(crate) async fn active(
 
 /// Who makes a change to a volume by a request.
 pub(crate) fn by<'a>(context: &'a Context, volume: &'a Volume, job: Option<JobId>) -> db::event::By<'a> {
-    db::event::By {
-        job,
-        request_id: Some(&context.request_id),
-        project_id: volume.project_id.as_deref(),
-    }
+    db::event::By { job, request_id: Some(&context.request_id), project_id: volume.project_id.as_deref() }
 }

@@ -95,7 +95,9 @@ impl TargetRole {
         if let Some(portal) = portals.iter().find(|portal| portal.ip().is_unspecified()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("initiators cannot be sent to {portal}: set target_ip_address to an address of this host"),
+                format!(
+                    "initiators cannot be sent to {portal}: set target_ip_address to an address of this host"
+                ),
             ));
         }
         let role = Arc::new(Self {

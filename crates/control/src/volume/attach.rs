@@ -34,7 +34,9 @@ impl Cloud {
             None => db::volume::put_metadata(&mut tx, Metadata::Admin, id, "readonly", "False").await?,
         }
         if volume.status == VolumeStatus::Attaching
-            && metadata.get("attached_mode").is_some_and(|mode| !mode.is_empty() && mode != wanted.mode.as_str())
+            && metadata
+                .get("attached_mode")
+                .is_some_and(|mode| !mode.is_empty() && mode != wanted.mode.as_str())
         {
             return Err(refused("being attached by different mode"));
         }
