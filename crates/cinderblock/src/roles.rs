@@ -56,6 +56,10 @@ pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<
         services.push(cloud.register(service::BACKUP, &host, &boot.settings.zone).await?);
         queues.push(Cloud::backup_queue(&host));
     }
+    if let Some(target) = &node.target {
+        queues.push(Cloud::target_queue(&host));
+        tasks.spawn(target.clone().run(stop.clone()));
+    }
     tasks.spawn(cloud.clone().beat(services, stop.clone()));
     if !queues.is_empty() {
         let names: Vec<&str> = boot.roles.iter().map(|role| role.name()).collect();
@@ -82,7 +86,8 @@ pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<
     } else {
         None
     };
-    say_ready(api, None, &data_dir.path);
+    let iscsi = node.target.as_ref().and_then(|target| target.portals().first().copied());
+    say_ready(api, iscsi, &data_dir.path);
     wait_for_signal().await?;
     tracing::info!("stopping");
     stop.cancel();

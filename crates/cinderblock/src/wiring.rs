@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use control::backup::Keeper;
 use control::bus::LocalBus;
 use control::node::Node;
+use control::target::{TargetRole, TargetSettings};
 use control::{Cloud, Parts, service};
 use drivers::SharedDriver;
 use drivers::file::{FileConfig, FileDriver};
@@ -58,6 +59,9 @@ pub async fn build(boot: Boot) -> anyhow::Result<Service> {
     if boot.runs(Role::Backup) {
         node.backup = Some(open_keeper(&boot)?);
     }
+    if boot.runs(Role::Target) {
+        node.target = Some(start_target(&boot, &cloud, &node).await?);
+    }
     Ok(Service { boot, cloud, node: Arc::new(node) })
 }
 
@@ -71,6 +75,22 @@ fn open_driver(section: &model::config::Section<'_>) -> anyhow::Result<SharedDri
         }
         _ => bail!("volume_driver = {wanted} is not available in this release; available: file"),
     }
+}
+
+async fn start_target(boot: &Boot, cloud: &Cloud, node: &Node) -> anyhow::Result<Arc<TargetRole>> {
+    let listen = boot.iscsi_listen;
+    let mut settings = TargetSettings { portals: vec![listen], advertised: Vec::new() };
+    if listen.ip().is_unspecified() {
+        let section = boot.config.default_section();
+        let text: String = section.require("target_ip_address")?;
+        let address = text
+            .parse()
+            .map_err(|_| section.error("target_ip_address", format!("{text:?} is not an IP address")))?;
+        settings.advertised.push(std::net::SocketAddr::new(address, listen.port()));
+    }
+    TargetRole::start(cloud.clone(), &node.host, node.backends.clone(), settings)
+        .await
+        .with_context(|| format!("the target cannot use {listen} (--iscsi-listen chooses another)"))
 }
 
 /// Class paths of Cinder's backup drivers that we have.
