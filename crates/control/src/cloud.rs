@@ -75,11 +75,12 @@ impl Cloud {
         format!("cinder-backup.{host}")
     }
 
-    /// The queue of a job's step.
+    /// The queue of a job's step. A job whose volume is gone or has no place stays where it is: its step says what follows.
     ///
     /// # Errors
-    /// The job's volume or backup has no place (yet, or any more).
+    /// The job names no volume, or the database is away.
     pub async fn queue_of(&self, at: At, job: &Job) -> std::result::Result<String, Failure> {
+        let stay = job.queue.clone();
         match at {
             At::Scheduler => Ok(SCHEDULER.into()),
             At::Backup => {
@@ -87,9 +88,11 @@ impl Cloud {
                 let host = placed.unwrap_or(&self.settings.host);
                 Ok(Self::backup_queue(host))
             }
-            At::Volume => Ok(Self::volume_queue(&self.place_of(job).await?.service_host())),
+            At::Volume => {
+                Ok(self.place_of(job).await?.map_or(stay, |place| Self::volume_queue(&place.service_host())))
+            }
             At::Owner => {
-                let place = self.place_of(job).await?;
+                let Some(place) = self.place_of(job).await? else { return Ok(stay) };
                 Ok(if self.is_exported(job).await? {
                     Self::target_queue(&place.host)
                 } else {
@@ -115,12 +118,11 @@ impl Cloud {
         Ok(false)
     }
 
-    async fn place_of(&self, job: &Job) -> std::result::Result<PoolRef, Failure> {
+    /// Where the job's volume is; `None` if it is gone or on no backend.
+    async fn place_of(&self, job: &Job) -> std::result::Result<Option<PoolRef>, Failure> {
         let id = volume_of(job).ok_or_else(|| Failure::permanent("the job names no volume"))?;
         let volume = db::volume::get(&mut self.db.read(), id).await?;
-        volume
-            .and_then(|volume| volume.host)
-            .ok_or_else(|| Failure::permanent(format!("volume {id} is on no backend")))
+        Ok(volume.and_then(|volume| volume.host))
     }
 
     /// Waits until a job has ended.

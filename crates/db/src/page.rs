@@ -155,7 +155,8 @@ impl Listing {
 
     fn metadata_condition(&self, wanted: &Json, args: &mut Vec<Value>) -> Option<String> {
         let (table, key) = self.metadata?;
-        let owner = self.table;
+        // The name that a derived table goes by comes last.
+        let owner = self.table.rsplit(' ').next().unwrap_or(self.table);
         let mut parts = vec!["1 = 1".to_owned()];
         for (name, value) in wanted.as_object()? {
             args.push(name.into());

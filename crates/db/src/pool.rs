@@ -19,6 +19,8 @@ pub struct Pool {
     pub stats: Value,
     /// The sizes of all volumes placed on it, GiB.
     pub allocated_gb: i64,
+    /// What volumes on it that are being extended will have more, GiB.
+    pub promised_gb: i64,
     pub version: i64,
     /// Microseconds since 1970.
     pub reported_at: i64,
@@ -43,8 +45,8 @@ pub async fn report(db: &Db, service_host: &str, pools: &[(String, Value)]) -> R
             None => {
                 let allocated = recount(&mut tx, name).await?;
                 tx.exec(
-                    sql("INSERT INTO pools (name, service_host, stats, allocated_gb, version, reported_at) \
-                         VALUES (?, ?, '{}', ?, 0, {now})")
+                    sql("INSERT INTO pools (name, service_host, stats, allocated_gb, promised_gb, version, reported_at) \
+                         VALUES (?, ?, '{}', ?, 0, 0, {now})")
                     .bind(name)
                     .bind(service_host)
                     .bind(allocated),
@@ -103,6 +105,34 @@ pub async fn promise(tx: &mut Tx, name: &str, version: i64, gb: i64) -> Result<b
     Ok(tx.exec(stmt.bind(gb).bind(name).bind(version)).await? > 0)
 }
 
+/// Promises growth of `gb` on a pool as it was seen at `version`; whether it still was. [`unpromise`] ends it.
+///
+/// # Errors
+/// The database is away.
+pub async fn promise_growth(tx: &mut Tx, name: &str, version: i64, gb: i64) -> Result<bool> {
+    let stmt = sql(
+        "UPDATE pools SET promised_gb = promised_gb + ?, version = version + 1 WHERE name = ? AND version = ?",
+    );
+    Ok(tx.exec(stmt.bind(gb).bind(name).bind(version)).await? > 0)
+}
+
+/// Ends a promise of [`promise_growth`]; what has really grown is [`allocate`]d in the same transaction. A pool that was forgotten and
+/// came back has forgotten its promises too.
+///
+/// # Errors
+/// The database is away.
+pub async fn unpromise(tx: &mut Tx, name: &str, gb: i64) -> Result<()> {
+    tx.exec(
+        sql("UPDATE pools SET promised_gb = CASE WHEN promised_gb > ? THEN promised_gb - ? ELSE 0 END, \
+             version = version + 1 WHERE name = ?")
+        .bind(gb)
+        .bind(gb)
+        .bind(name),
+    )
+    .await
+    .map(drop)
+}
+
 /// Changes what is placed on a pool, in the transaction of the volume's row. A pool that is not known now needs no count.
 ///
 /// # Errors
@@ -137,6 +167,7 @@ fn read(row: &Row) -> Result<Pool> {
         service_host: row.get("service_host")?,
         stats: serde_json::from_str(&row.get::<String>("stats")?)?,
         allocated_gb: row.get("allocated_gb")?,
+        promised_gb: row.get("promised_gb")?,
         version: row.get("version")?,
         reported_at: row.get("reported_at")?,
     })

@@ -4,7 +4,7 @@
 use model::attachment::derive;
 use model::transition::{After, BackupOp, Guard, Rule, SnapshotOp, VolumeMove, VolumeOp};
 use model::volume::VolumeAttachStatus;
-use model::{AttachStatus, AttachmentId, BackupId, SnapshotId, VolumeId, VolumeStatus};
+use model::{AttachStatus, AttachmentId, BackupId, SnapshotId, SnapshotStatus, VolumeId, VolumeStatus};
 
 use crate::conn::{Read as _, Tx};
 use crate::error::Result;
@@ -174,7 +174,7 @@ pub trait AsText {
     fn as_text(&self) -> &'static str;
 }
 macro_rules! as_text { ($($ty:ty),+) => { $(impl AsText for $ty { fn as_text(&self) -> &'static str { self.as_str() } })+ } }
-as_text!(VolumeStatus, model::SnapshotStatus, model::BackupStatus);
+as_text!(VolumeStatus, SnapshotStatus, model::BackupStatus);
 
 /// Ends work on a volume, in the transaction that ends its job. A status that an operator has reset meanwhile is left as it is,
 /// unless the volume is gone.
@@ -209,7 +209,50 @@ pub async fn finish_snapshot(
     outcome: Outcome,
     by: By<'_>,
 ) -> Result<()> {
-    finish(tx, &SNAPSHOT, &id.to_string(), op.rule(), after(op.rule(), outcome), by).await
+    let after = match outcome {
+        // A snapshot keeps no previous status: what was not done leaves it usable.
+        Outcome::Undone => After::Be(SnapshotStatus::Available),
+        outcome => after(op.rule(), outcome),
+    };
+    finish(tx, &SNAPSHOT, &id.to_string(), op.rule(), after, by).await
+}
+
+/// A hypervisor's report on a snapshot that it takes or removes: from one status to another (or the same), with the progress if it
+/// says so. Whether the snapshot was still in `from`.
+///
+/// # Errors
+/// The database is away.
+pub async fn report_snapshot(
+    tx: &mut Tx,
+    id: SnapshotId,
+    from: SnapshotStatus,
+    to: SnapshotStatus,
+    progress: Option<&str>,
+    by: By<'_>,
+) -> Result<bool> {
+    let moved = tx
+        .exec(
+            sql("UPDATE snapshots SET status = ?, progress = COALESCE(?, progress), updated_at = {utc} \
+                 WHERE id = ? AND deleted = FALSE AND status = ?")
+            .bind(to)
+            .bind(progress)
+            .bind(id)
+            .bind(from),
+        )
+        .await?;
+    if moved > 0 && from != to {
+        let (name, detail) = (id.to_string(), Some("reported by the hypervisor"));
+        let change = Change {
+            kind: "snapshot",
+            id: &name,
+            from: Some(from.as_str()),
+            to: Some(to.as_str()),
+            by,
+            detail,
+        };
+        append(tx, change).await?;
+    }
+    Ok(moved > 0)
 }
 
 /// Ends work on a backup.

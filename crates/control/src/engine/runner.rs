@@ -71,14 +71,19 @@ impl Runner {
     }
 
     async fn claim_some(self: Arc<Self>, stop: &CancellationToken) -> db::Result<()> {
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        let lease_us = self.config.lease.as_micros() as i64;
+        // Also with no slot free: what waits here keeps its place among those that want its locks.
+        db::job::want(&self.cloud.db, &self.config.queues, lease_us).await?;
         let free = self.slots.available_permits() as u32;
-        if free == 0 || stop.is_cancelled() {
+        if free == 0 {
             return Ok(());
         }
         for id in db::job::claimable(&self.cloud.db, &self.config.queues, free).await? {
             let Ok(permit) = self.slots.clone().try_acquire_owned() else { break };
             let asked = Instant::now();
-            let lease_us = self.config.lease.as_micros() as i64;
             match db::job::claim(&self.cloud.db, id, &self.config.owner, lease_us).await {
                 Ok(Claimed::Yes(job)) => {
                     let claim = Claim::new(id, job.epoch, self.config.lease);
@@ -191,8 +196,10 @@ impl Run<'_> {
             return self.undo(failure).await;
         }
         while let Some(step) = self.operation.steps.get(self.job.steps_done as usize) {
-            if self.hand_over(step).await? {
-                return Ok(());
+            match self.hand_over(step).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(failure) => return self.failed(failure).await,
             }
             fault::point(self.operation.name, step.name, "before");
             match self.step(step).await {

@@ -6,8 +6,9 @@
 //! - `held`, one a holder: valid only while its job is claimed under the same epoch with a live lease, so a dead holder's
 //!   locks are free by themselves.
 //!
-//! Order: a claim is refused while an earlier ticket wants a lock that conflicts, if that one has asked within the last
-//! lease; so a waiter that is dead or stopped blocks nobody.
+//! Order: a claim is refused while an earlier ticket wants a lock that conflicts. A job wants its locks from the moment it is
+//! recorded, between its claims, and for one lease after its owner has died, as long as somebody says so at least once a lease:
+//! whoever runs its queue ([`super::want`]). A waiter that nobody runs blocks nobody.
 
 use model::JobId;
 use model::job::{Job, Lock, LockMode};
@@ -16,6 +17,12 @@ use uuid::Uuid;
 use crate::conn::{Db, Read, Tx};
 use crate::error::Result;
 use crate::sql::{marks, sql};
+
+/// Whether a lock of the job in `jobs` is held by another.
+pub(super) const WAITS: &str = "EXISTS (SELECT 1 FROM job_locks l JOIN workers w ON w.lock_name = l.name \
+     JOIN jobs h ON h.id = w.job_id WHERE l.job_id = jobs.id AND w.resource_type = 'held' AND w.job_id <> l.job_id \
+     AND (w.lock_mode = 'exclusive' OR l.mode = 'exclusive') AND h.epoch = w.job_epoch \
+     AND h.state IN ('running', 'undoing') AND h.lease_until >= {now})";
 
 const LIVE: &str = "j.epoch = w.job_epoch AND j.state IN ('running', 'undoing') AND j.lease_until >= {now}";
 

@@ -51,16 +51,18 @@ pub enum Claimed {
 const ACTIVE: &str = "state IN ('queued', 'running', 'undoing')";
 const UNCLAIMED: &str = "(lease_until IS NULL OR lease_until < {now})";
 
-/// Records a job in the transaction of its request and rings its queue on commit.
+/// Records a job in the transaction of its request and rings its queue on commit. Its ticket comes after all there are: one clock
+/// counts milliseconds only. From here on it has its place among those that want its locks.
 ///
 /// # Errors
 /// The database is away.
 pub async fn insert(tx: &mut Tx, job: NewJob) -> Result<()> {
     tx.exec(
         sql("INSERT INTO jobs (id, ticket, operation, resource_kind, resource_id, project_id, user_id, request_id, queue, \
-             state, request, data, steps_done, epoch, attempts, run_after, cancel_requested, progress_done, \
+             state, request, data, steps_done, epoch, attempts, run_after, wanted_at, cancel_requested, progress_done, \
              progress_total, created_at) \
-             VALUES (?, {now}, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, '{}', 0, 0, 0, 0, FALSE, 0, 0, {now})")
+             SELECT ?, CASE WHEN t.top < {now} THEN {now} ELSE t.top + 1 END, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, '{}', 0, \
+             0, 0, 0, {now}, FALSE, 0, 0, {now} FROM (SELECT COALESCE(MAX(ticket), 0) AS top FROM jobs) t")
         .bind(job.id)
         .bind(job.operation)
         .bind(&job.resource.kind)
@@ -85,15 +87,17 @@ pub async fn insert(tx: &mut Tx, job: NewJob) -> Result<()> {
     Ok(())
 }
 
-/// Jobs of `queues` that could be claimed now, oldest ticket first.
+/// Jobs of `queues` that could be claimed now, oldest ticket first. Those whose locks are held are left out, so that they do not
+/// stand before others.
 ///
 /// # Errors
 /// The database is away.
 pub async fn claimable(db: &Db, queues: &[String], limit: u32) -> Result<Vec<JobId>> {
     let text = format!(
         "SELECT id FROM jobs WHERE queue IN ({}) AND {ACTIVE} AND {UNCLAIMED} AND run_after <= {{now}} \
-         ORDER BY ticket, id LIMIT ?",
-        marks(queues.len())
+         AND NOT {} ORDER BY ticket, id LIMIT ?",
+        marks(queues.len()),
+        lock::WAITS
     );
     db.read()
         .rows(sql(text).bind_all(queues).bind(limit))
@@ -122,8 +126,9 @@ pub async fn claim(db: &Db, id: JobId, owner: &str, lease_us: i64) -> Result<Cla
         .exec(
             sql("UPDATE jobs SET state = CASE WHEN state = 'undoing' THEN 'undoing' ELSE 'running' END, owner = ?, \
                  epoch = epoch + 1, lease_until = {now} + ?, attempts = attempts + 1, \
-                 started_at = COALESCE(started_at, {now}), wanted_at = NULL WHERE id = ? AND epoch = ?")
+                 started_at = COALESCE(started_at, {now}), wanted_at = {now} + ? WHERE id = ? AND epoch = ?")
             .bind(owner)
+            .bind(lease_us)
             .bind(lease_us)
             .bind(id)
             .bind(job.epoch),
@@ -141,6 +146,30 @@ pub async fn claim(db: &Db, id: JobId, owner: &str, lease_us: i64) -> Result<Cla
     lock::take(&mut tx, &job).await?;
     tx.commit().await?;
     Ok(Claimed::Yes(Box::new(job)))
+}
+
+/// Says for the jobs of `queues` that wait that they still want their locks: whoever runs the queues is alive.
+///
+/// # Errors
+/// The database is away.
+pub async fn want(db: &Db, queues: &[String], lease_us: i64) -> Result<()> {
+    // Well before a lease is over, and not at every look.
+    let text = format!(
+        "SELECT id FROM jobs WHERE queue IN ({}) AND {ACTIVE} AND {UNCLAIMED} \
+         AND (wanted_at IS NULL OR wanted_at < {{now}} - ?) \
+         AND EXISTS (SELECT 1 FROM job_locks l WHERE l.job_id = jobs.id) ORDER BY ticket, id LIMIT 500",
+        marks(queues.len())
+    );
+    let rows = db.read().rows(sql(text).bind_all(queues).bind(lease_us / 3)).await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<String> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+    let text =
+        format!("UPDATE jobs SET wanted_at = {{now}} WHERE {UNCLAIMED} AND id IN ({})", marks(ids.len()));
+    let mut tx = db.begin().await?;
+    tx.exec(sql(text).bind_all(&ids)).await?;
+    tx.commit().await.map(drop)
 }
 
 /// What the owner learns when it renews.
@@ -161,8 +190,9 @@ pub async fn renew(db: &Db, id: JobId, epoch: i64, lease_us: i64, progress: (u64
     let mut tx = db.begin().await?;
     let held = tx
         .exec(
-            sql("UPDATE jobs SET lease_until = {now} + ?, progress_done = ?, progress_total = ? \
+            sql("UPDATE jobs SET lease_until = {now} + ?, wanted_at = {now} + ?, progress_done = ?, progress_total = ? \
                  WHERE id = ? AND epoch = ? AND state IN ('running', 'undoing') AND lease_until >= {now}")
+            .bind(lease_us)
             .bind(lease_us)
             .bind(progress.0 as i64)
             .bind(progress.1 as i64)
@@ -208,7 +238,7 @@ pub async fn advance(tx: &mut Tx, job: &Job, next: Next) -> Result<()> {
     let moved = tx
         .exec(
             sql("UPDATE jobs SET state = ?, steps_done = ?, data = ?, queue = ?, owner = ?, \
-                 error = COALESCE(?, error), run_after = {now} + ?, lease_until = {now} + ? \
+                 error = COALESCE(?, error), run_after = {now} + ?, lease_until = {now} + ?, wanted_at = {now} + ? \
                  WHERE id = ? AND epoch = ? AND state IN ('running', 'undoing')")
             .bind(state)
             .bind(job.steps_done)
@@ -218,6 +248,7 @@ pub async fn advance(tx: &mut Tx, job: &Job, next: Next) -> Result<()> {
             .bind(error)
             .bind(delay)
             .bind(lease)
+            .bind(lease.unwrap_or(delay))
             .bind(job.id)
             .bind(job.epoch),
         )
@@ -278,7 +309,7 @@ pub async fn restart(tx: &mut Tx, job: &Job, queue: &str) -> Result<()> {
     let moved = tx
         .exec(
             sql("UPDATE jobs SET state = 'queued', steps_done = 0, data = ?, queue = ?, owner = NULL, lease_until = NULL, \
-                 run_after = {now} WHERE id = ? AND epoch = ? AND state = 'undoing'")
+                 run_after = {now}, wanted_at = {now} WHERE id = ? AND epoch = ? AND state = 'undoing'")
             .bind(job.data.to_string())
             .bind(queue)
             .bind(job.id)
@@ -289,6 +320,21 @@ pub async fn restart(tx: &mut Tx, job: &Job, queue: &str) -> Result<()> {
     lock::release(tx, job).await?;
     tx.ring(queue);
     Ok(())
+}
+
+/// Makes sure, for as long as the transaction lasts, that a claim holds: for what a step writes in a transaction of its own.
+///
+/// # Errors
+/// [`Error::Fenced`] when the claim is over.
+pub async fn hold(tx: &mut Tx, job: &Job) -> Result<()> {
+    let held = tx
+        .exec(
+            sql("UPDATE jobs SET epoch = epoch WHERE id = ? AND epoch = ? AND state IN ('running', 'undoing')")
+                .bind(job.id)
+                .bind(job.epoch),
+        )
+        .await?;
+    fenced(held, job)
 }
 
 fn fenced(moved: u64, job: &Job) -> Result<()> {
