@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 pub mod export;
 pub mod job;
+pub mod locks;
 pub mod message;
 pub mod node;
 pub mod operations;

@@ -98,6 +98,11 @@ impl Detail {
     }
 }
 
+/// What a detail says.
+pub fn detail_text(detail: Detail) -> &'static str {
+    DETAILS.iter().find(|(known, ..)| *known == detail).map_or("An unknown error occurred.", |(.., text)| text)
+}
+
 /// The message's text, from its stored numbers.
 pub fn text(action: Option<&str>, detail: Option<&str>) -> String {
     let find = |table: &[(&'static str, &'static str)], id: Option<&str>, fallback: &'static str| {

@@ -1,4 +1,4 @@
-//! All operations, by name: what jobs can be.
+//! All operations, by name: what jobs can be. What they lock: [`crate::locks`].
 
 use crate::engine::Operation;
 
@@ -6,6 +6,9 @@ use crate::engine::Operation;
 pub const ALL: &[&Operation] = &[
     &crate::volume::create::OPERATION,
     &crate::volume::delete::OPERATION,
+    &crate::volume::extend::OPERATION,
+    &crate::snapshot::create::OPERATION,
+    &crate::snapshot::delete::OPERATION,
     &crate::backup::create::OPERATION,
     &crate::backup::restore::OPERATION,
     &crate::backup::delete::OPERATION,
@@ -16,4 +19,10 @@ pub const ALL: &[&Operation] = &[
 /// The operation of a job.
 pub fn find(name: &str) -> Option<&'static Operation> {
     ALL.iter().copied().find(|operation| operation.name == name)
+}
+
+/// Whether an operation may be stopped half-way on request: what it makes or fills is the caller's to give up. A deletion or a growth
+/// that has begun on a backend cannot be taken back.
+pub fn can_be_cancelled(name: &str) -> bool {
+    name.ends_with(".create") || name == "backup.restore"
 }

@@ -55,12 +55,15 @@ pub async fn choose(cloud: &Cloud, tx: &mut Tx, wanted: &Wanted<'_>) -> Result<C
             ..Failure::permanent(format!("No valid backend was found. {reason}")).telling(Detail::NoBackend)
         });
     };
-    let gb = match wanted.new_size {
-        Some(new_size) => i64::from(new_size.0) - i64::from(wanted.volume.size.0),
-        None => i64::from(wanted.volume.size.0),
-    };
     let version = versions.get(&name).copied().unwrap_or_default();
-    if !db::pool::promise(tx, &name, version, gb).await? {
+    let promised = match wanted.new_size {
+        Some(new_size) => {
+            let gb = i64::from(new_size.0) - i64::from(wanted.volume.size.0);
+            db::pool::promise_growth(tx, &name, version, gb).await?
+        }
+        None => db::pool::promise(tx, &name, version, i64::from(wanted.volume.size.0)).await?,
+    };
+    if !promised {
         return Err(Failure::again("the pool changed while it was being chosen"));
     }
     let zone = pools
@@ -92,7 +95,7 @@ pub async fn pools(
         state.availability_zone = service.availability_zone.clone();
         state.service = ServiceState { up: service.up, disabled: service.disabled, frozen: service.frozen };
         state.volumes = counts.get(&pool.name).copied().unwrap_or(0);
-        state.allocated_now(pool.allocated_gb as f64);
+        state.allocated_now((pool.allocated_gb + pool.promised_gb) as f64);
         versions.insert(pool.name, pool.version);
         states.push(state);
     }

@@ -94,12 +94,20 @@ pub async fn reserve(
     db::quota::reserve(tx, project, usage, limits).await?.map_err(refused)
 }
 
+/// Counts what is used whatever the limits are: they were asked before.
+///
+/// # Errors
+/// The database is away.
+pub async fn count(tx: &mut Tx, project: &str, usage: &[Usage]) -> db::Result<()> {
+    db::quota::take(tx, project, usage, &BTreeMap::new()).await.map(drop)
+}
+
 /// Gives back what a thing that is gone used. Negative deltas are never refused.
 ///
 /// # Errors
 /// The database is away.
 pub async fn give_back(tx: &mut Tx, project: &str, usage: &[Usage]) -> db::Result<()> {
-    db::quota::take(tx, project, usage, &BTreeMap::new()).await.map(drop)
+    count(tx, project, usage).await
 }
 
 /// Refuses a volume larger than the limit of one volume.

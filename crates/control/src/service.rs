@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::Volume;
 use model::service::{AvailabilityZone, PoolReport, Service};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
@@ -68,6 +69,21 @@ impl Cloud {
             )));
         }
         Ok(self.commit(tx).await?)
+    }
+
+    /// Refuses to change what is on a frozen backend.
+    ///
+    /// # Errors
+    /// It is frozen, or the database is away.
+    pub(crate) async fn check_not_frozen(&self, volume: &Volume) -> Result<()> {
+        let Some(host) = volume.host.as_ref().map(model::PoolRef::service_host) else { return Ok(()) };
+        let services = self.all_services().await?;
+        if services.iter().any(|service| service.binary == VOLUME && service.host == host && service.frozen) {
+            return Err(Error::Invalid(
+                "Invalid host: Modification operations are not allowed on frozen storage backends.".into(),
+            ));
+        }
+        Ok(())
     }
 
     /// The zones of the volume services; a zone is available if one of its services is enabled.

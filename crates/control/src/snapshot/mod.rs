@@ -1,16 +1,21 @@
 //! Snapshots: reading them, and one file per operation on them.
 
+pub mod create;
 pub mod delete;
+mod metadata;
+mod status;
 
 use db::Read;
 use drivers::{Provider, SnapshotRef};
+use model::list::{ListQuery, Listed};
 use model::{Snapshot, SnapshotId, Volume};
 
 use crate::cloud::Cloud;
 use crate::context::Context;
-use crate::engine::Failure;
+use crate::engine::{Failure, Work};
 use crate::error::{Error, Resource, Result};
 use crate::policy::{Action, Target};
+use crate::request::UpdateSnapshot;
 use crate::volume;
 
 /// What the driver is told of a snapshot.
@@ -37,7 +42,65 @@ pub(crate) async fn with_volume(
     Ok((snapshot, volume))
 }
 
+/// The snapshot that a job works on.
+fn id_of(work: &Work) -> std::result::Result<SnapshotId, Failure> {
+    work.job.resource.id.parse().map_err(|_| Failure::permanent("the job names no snapshot"))
+}
+
+/// Who changes a snapshot without a job.
+fn by<'a>(context: &'a Context, snapshot: &'a Snapshot) -> db::event::By<'a> {
+    db::event::By {
+        job: None,
+        request_id: Some(&context.request_id),
+        project_id: snapshot.project_id.as_deref(),
+    }
+}
+
 impl Cloud {
+    /// `GET /snapshots/{id}`.
+    ///
+    /// # Errors
+    /// Not there, or forbidden.
+    pub async fn snapshot_show(&self, context: &Context, id: SnapshotId) -> Result<Snapshot> {
+        self.snapshot_for(context, id, Action::SnapshotShow).await
+    }
+
+    /// `GET /snapshots`, `/snapshots/detail`.
+    ///
+    /// # Errors
+    /// Forbidden, an unknown marker, a bad sort key.
+    pub async fn snapshot_list(&self, context: &Context, query: &ListQuery) -> Result<Listed<Snapshot>> {
+        self.policy.require(Action::SnapshotList, context, &Target::own(context))?;
+        db::snapshot::list(&mut self.db.read(), query)
+            .await
+            .map_err(|error| Error::of_list(error, Resource::Snapshot))
+    }
+
+    /// `PUT /snapshots/{id}`.
+    ///
+    /// # Errors
+    /// Not there, or forbidden.
+    pub async fn snapshot_update(
+        &self,
+        context: &Context,
+        id: SnapshotId,
+        wanted: UpdateSnapshot,
+    ) -> Result<Snapshot> {
+        self.snapshot_for(context, id, Action::SnapshotUpdate).await?;
+        let mut tx = self.db.begin().await?;
+        let name = wanted.name.as_ref().map(Option::as_deref);
+        let description = wanted.description.as_ref().map(Option::as_deref);
+        db::snapshot::rename(&mut tx, id, name, description).await?;
+        self.commit(tx).await?;
+        self.snapshot_again(id).await
+    }
+
+    /// A snapshot that was there a moment ago.
+    async fn snapshot_again(&self, id: SnapshotId) -> Result<Snapshot> {
+        let snapshot = db::snapshot::get(&mut self.db.read(), id).await?;
+        snapshot.ok_or_else(|| Error::NotFound(Resource::Snapshot, id.to_string()))
+    }
+
     /// A snapshot the caller may know of, for doing `action` to it. Another project's is not there (404).
     ///
     /// # Errors

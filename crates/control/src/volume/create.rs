@@ -4,7 +4,7 @@
 
 use db::Tx;
 use drivers::Source;
-use model::job::{Lock, ResourceRef};
+use model::job::ResourceRef;
 use model::transition::VolumeOp;
 use model::{GiB, JobId, PoolRef, Snapshot, SnapshotStatus, Volume, VolumeId, VolumeStatus, VolumeType};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::message::{self, Detail};
 use crate::policy::{Action, Target};
 use crate::request::NewVolume;
 use crate::scheduler::Operation;
-use crate::{placing, quota, snapshot};
+use crate::{locks, placing, quota, snapshot};
 
 /// The operation's table.
 pub const OPERATION: engine::Operation = engine::Operation {
@@ -123,14 +123,9 @@ impl Cloud {
         id: VolumeId,
         job: JobId,
     ) -> db::job::NewJob {
-        let mut locks = Vec::new();
-        // Clones run side by side; the source's deletion waits for all of them.
-        if let Some(source) = &spec.source {
-            locks.push(Lock::shared(format!("{}-delete_volume", source.id)));
-        }
-        if let Some(snapshot) = &spec.snapshot {
-            locks.push(Lock::shared(format!("{}-delete_snapshot", snapshot.id)));
-        }
+        let mut locks = vec![locks::change_volume(id)];
+        locks.extend(spec.source.as_ref().map(|source| locks::keep_volume(source.id)));
+        locks.extend(spec.snapshot.as_ref().map(|snapshot| locks::keep_snapshot(snapshot.id)));
         let request = Request {
             snapshot_id: spec.snapshot.as_ref().map(|snapshot| snapshot.id),
             source_volid: spec.source.as_ref().map(|source| source.id),
@@ -280,7 +275,28 @@ async fn hold_sources(tx: &mut Tx, spec: &Spec) -> Result<()> {
             "Originating source volume status must be one of 'available, in-use' values".into(),
         ));
     }
+    if let Some(source) = &spec.source
+        && let Some(now) = db::volume::get(tx, source.id).await?
+        && now.size > spec.size
+    {
+        // It has grown since it was looked up.
+        return Err(below_source(spec.size, now.size));
+    }
     Ok(())
+}
+
+fn below_snapshot(size: GiB, least: GiB) -> Error {
+    Error::InvalidInput(format!(
+        "Volume size '{}'GB cannot be smaller than the snapshot size {}GB. They must be >= original snapshot size.",
+        size.0, least.0
+    ))
+}
+
+fn below_source(size: GiB, least: GiB) -> Error {
+    Error::InvalidInput(format!(
+        "Volume size '{}'GB cannot be smaller than original volume size  {}GB. They must be >= original volume size.",
+        size.0, least.0
+    ))
 }
 
 fn size(wanted: &NewVolume, snapshot: Option<&Snapshot>, source: Option<&Volume>) -> Result<GiB> {
@@ -292,17 +308,11 @@ fn size(wanted: &NewVolume, snapshot: Option<&Snapshot>, source: Option<&Volume>
                 .into(),
         )
     })?;
-    if let (Some(snapshot), true) = (snapshot, least.is_some_and(|least| size < least)) {
-        return Err(Error::InvalidInput(format!(
-            "Volume size {}GB cannot be smaller than the snapshot size {}GB. They must be >= original snapshot size.",
-            size.0, snapshot.volume_size.0
-        )));
+    if let Some(snapshot) = snapshot.filter(|snapshot| size < snapshot.volume_size) {
+        return Err(below_snapshot(size, snapshot.volume_size));
     }
-    if let (Some(source), true) = (source, least.is_some_and(|least| size < least)) {
-        return Err(Error::InvalidInput(format!(
-            "Volume size {}GB cannot be smaller than original volume size {}GB. They must be >= original volume size.",
-            size.0, source.size.0
-        )));
+    if let Some(source) = source.filter(|source| size < source.size) {
+        return Err(below_source(size, source.size));
     }
     Ok(size)
 }
@@ -353,7 +363,10 @@ fn volume_id(work: &Work) -> std::result::Result<VolumeId, Failure> {
 async fn place(work: &Work, tx: &mut Tx) -> Output {
     let request: Request = work.request()?;
     let id = volume_id(work)?;
-    let volume = db::volume::get(tx, id).await?.ok_or_else(|| Failure::permanent("the volume is gone"))?;
+    // Held, so that a deletion by force comes before or after.
+    let held = db::volume::hold(tx, id, VolumeStatus::ALL).await?;
+    let volume = db::volume::get(tx, id).await?.filter(|_| held);
+    let volume = volume.ok_or_else(|| Failure::permanent("the volume is gone"))?;
     let kind = db::volume_type::get(tx, volume.type_id).await?;
     let kind = kind.ok_or_else(|| Failure::permanent("the volume's type is gone"))?;
     let tried: Vec<String> =
@@ -392,6 +405,7 @@ async fn origin(tx: &mut Tx, request: &Request) -> std::result::Result<Option<Po
 async fn unplace(work: &Work) -> std::result::Result<(), Failure> {
     let id = volume_id(work)?;
     let mut tx = work.cloud.db.begin().await?;
+    db::job::hold(&mut tx, &work.job).await?;
     let Some(volume) = db::volume::get(&mut tx, id).await? else { return Ok(()) };
     if let Some(pool) = &volume.host {
         db::pool::allocate(&mut tx, &pool.to_string(), -i64::from(volume.size.0)).await?;

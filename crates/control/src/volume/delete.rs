@@ -2,7 +2,7 @@
 
 use db::Tx;
 use db::transition::{Begin, Outcome};
-use model::job::{Lock, ResourceRef};
+use model::job::ResourceRef;
 use model::transition::{Guard, SnapshotOp, VolumeOp};
 use model::{JobId, Snapshot, SnapshotId, SnapshotStatus, Volume, VolumeId};
 use serde::{Deserialize, Serialize};
@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::cloud::Cloud;
 use crate::context::Context;
 use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::policy::Action;
 use crate::request::DeleteVolume;
-use crate::{export, quota, snapshot};
+use crate::{export, locks, quota, snapshot};
 
 /// The operation's table.
 pub const OPERATION: Operation = Operation {
@@ -40,19 +40,37 @@ const REFUSED: &str = "Volume status must be available or error or error_restori
                        be disassociated from snapshots after volume transfer.";
 
 impl Cloud {
-    /// `DELETE /volumes/{id}`, `os-force_delete`.
+    /// `DELETE /volumes/{id}`.
     ///
     /// # Errors
     /// Not there, forbidden, in a state that forbids it.
     pub async fn volume_delete(&self, context: &Context, id: VolumeId, how: DeleteVolume) -> Result<()> {
-        let action = if how.force { Action::VolumeDeleteForced } else { Action::VolumeDelete };
-        let volume = self.volume_for(context, id, action).await?;
+        let volume = self.volume_for(context, id, Action::VolumeDelete).await?;
+        if how.force {
+            self.policy.require(Action::VolumeDeleteForced, context, &super::target(&volume))?;
+        }
+        self.begin_volume_delete(context, volume, how).await
+    }
+
+    /// `os-force_delete`: whatever its status.
+    ///
+    /// # Errors
+    /// Not there, forbidden, attached, with snapshots, migrating, in a group.
+    pub async fn volume_force_delete(&self, context: &Context, id: VolumeId) -> Result<()> {
+        let volume = self.volume_for(context, id, Action::VolumeForceDelete).await?;
+        self.policy.require(Action::VolumeDelete, context, &super::target(&volume))?;
+        self.begin_volume_delete(context, volume, DeleteVolume { force: true, cascade: false }).await
+    }
+
+    async fn begin_volume_delete(&self, context: &Context, seen: Volume, how: DeleteVolume) -> Result<()> {
+        self.check_not_frozen(&seen).await?;
+        let id = seen.id;
         let op = if how.force { VolumeOp::ForceDelete } else { VolumeOp::Delete };
         let job = JobId::new();
         let by = db::event::By {
             job: Some(job),
             request_id: Some(&context.request_id),
-            project_id: volume.project_id.as_deref(),
+            project_id: seen.project_id.as_deref(),
         };
         let mut tx = self.db.begin().await?;
         let begun = if how.cascade {
@@ -60,9 +78,15 @@ impl Cloud {
         } else {
             db::transition::begin_volume(&mut tx, id, op, by).await?
         };
+        if begun == Begin::Missing {
+            return Err(Error::NotFound(Resource::Volume, id.to_string()));
+        }
         if begun != Begin::Moved {
             return Err(Error::InvalidVolume(REFUSED.into()));
         }
+        // As it is now that it is ours: it may have been placed or grown since it was looked up.
+        let volume = db::volume::get(&mut tx, id).await?;
+        let volume = volume.ok_or_else(|| Error::NotFound(Resource::Volume, id.to_string()))?;
         db::volume::terminated(&mut tx, id).await?;
         let snapshots =
             if how.cascade { take_along(&mut tx, context, id, how, by).await? } else { Vec::new() };
@@ -71,14 +95,10 @@ impl Cloud {
             gone(&mut tx, &volume, by).await?;
             return Ok(self.commit(tx).await?);
         }
-        let mut locks = vec![Lock::exclusive(format!("{id}-delete_volume"))];
-        locks.extend(
-            snapshots.iter().map(|snapshot| Lock::exclusive(format!("{}-delete_snapshot", snapshot.id))),
-        );
+        let mut locks = vec![locks::change_volume(id)];
+        locks.extend(snapshots.iter().map(|snapshot| locks::change_snapshot(snapshot.id)));
         let request =
             Request { force: how.force, snapshots: snapshots.iter().map(|snapshot| snapshot.id).collect() };
-        let queue =
-            volume.host.as_ref().map(|pool| Self::volume_queue(&pool.service_host())).unwrap_or_default();
         let new = db::job::NewJob {
             id: job,
             operation: OPERATION.name,
@@ -86,7 +106,7 @@ impl Cloud {
             project_id: volume.project_id.clone(),
             user_id: Some(context.user_id.clone()),
             request_id: Some(context.request_id.clone()),
-            queue,
+            queue: super::home_queue(&volume),
             request: serde_json::to_value(request).unwrap_or_default(),
             locks,
         };
@@ -117,6 +137,7 @@ async fn take_along(
     Ok(snapshots)
 }
 
+/// The volume; gone, or taken off its backend, if whoever made it gave up meanwhile.
 async fn row(work: &Work) -> std::result::Result<Option<Volume>, Failure> {
     let id =
         crate::cloud::volume_of(&work.job).ok_or_else(|| Failure::permanent("the job names no volume"))?;
@@ -141,7 +162,8 @@ async fn cut(work: &Work) -> Output {
 async fn snapshots(work: &Work) -> Output {
     let request: Request = work.request()?;
     let Some(volume) = row(work).await? else { return Ok(Value::Null) };
-    let driver = work.node.driver(&super::create::pool_of(&volume)?)?;
+    let Some(pool) = &volume.host else { return Ok(Value::Null) };
+    let driver = work.node.driver(pool)?;
     for id in request.snapshots.iter().rev() {
         let Some(row) = db::snapshot::get(&mut work.cloud.db.read(), *id).await? else { continue };
         driver.delete_snapshot(&snapshot::reference(&row, &volume), &work.claim).await?;
@@ -151,7 +173,8 @@ async fn snapshots(work: &Work) -> Output {
 
 async fn volume(work: &Work) -> Output {
     let Some(volume) = row(work).await? else { return Ok(Value::Null) };
-    let driver = work.node.driver(&super::create::pool_of(&volume)?)?;
+    let Some(pool) = &volume.host else { return Ok(Value::Null) };
+    let driver = work.node.driver(pool)?;
     driver.delete_volume(&super::reference(&volume), &work.claim).await?;
     Ok(Value::Null)
 }
@@ -162,7 +185,7 @@ async fn finish(work: &Work, tx: &mut Tx) -> db::Result<()> {
     let Some(volume) = db::volume::get(tx, id).await? else { return Ok(()) };
     for id in request.snapshots {
         if let Some(row) = db::snapshot::get(tx, id).await? {
-            snapshot::delete::gone(tx, &work.cloud, &row, volume.type_name.as_deref(), work.by()).await?;
+            snapshot::delete::gone(tx, &work.cloud, &row, work.by()).await?;
         }
     }
     gone(tx, &volume, work.by()).await

@@ -4,8 +4,10 @@ mod attach;
 mod connection;
 pub mod create;
 pub mod delete;
+pub mod extend;
 mod metadata;
 mod reserve;
+mod reset;
 
 use std::collections::BTreeMap;
 
@@ -42,6 +44,11 @@ pub fn reference(volume: &Volume) -> VolumeRef {
 /// The target of policy checks on a volume.
 pub fn target(volume: &Volume) -> Target<'_> {
     Target { project_id: volume.project_id.as_deref(), user_id: volume.user_id.as_deref(), fields: None }
+}
+
+/// The queue of the volume service that has the volume; empty when none has it yet.
+pub(crate) fn home_queue(volume: &Volume) -> String {
+    volume.host.as_ref().map(|pool| Cloud::volume_queue(&pool.service_host())).unwrap_or_default()
 }
 
 /// Whether an object of `project` is the caller's to know of.
