@@ -100,7 +100,10 @@ impl Detail {
 
 /// What a detail says.
 pub fn detail_text(detail: Detail) -> &'static str {
-    DETAILS.iter().find(|(known, ..)| *known == detail).map_or("An unknown error occurred.", |(.., text)| text)
+    DETAILS
+        .iter()
+        .find(|(known, ..)| *known == detail)
+        .map_or("An unknown error occurred.", |(.., text)| text)
 }
 
 /// The message's text, from its stored numbers.

@@ -59,9 +59,7 @@ async fn forget_attachments(tx: &mut Tx, id: VolumeId, by: db::event::By<'_>) ->
     for attachment in db::attachment::of_volume(tx, id).await? {
         db::transition::move_attachment(tx, attachment.id, AttachStatus::ALL, AttachStatus::Detached, by)
             .await?;
-        for export in db::export::drop_holder(tx, id, &attachment.id.to_string()).await? {
-            tx.ring(Cloud::target_queue(&export.node));
-        }
+        db::export::release(tx, id, &attachment.id.to_string(), db::export::Of::Any).await?;
     }
     db::volume::drop_metadata(tx, Metadata::Admin, id, "attached_mode").await?;
     Ok(())
