@@ -89,7 +89,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Test(select) => run_tiers(&workspace, &[Tier::Quick], &select),
         Command::Full { select, name } => {
             let report = run::run(&workspace, &request(&[Tier::Static, Tier::Quick, Tier::Full], &select))?;
-            let path = proof::write(&workspace, &report, name.as_deref())?;
+            let path = proof::write(&workspace, &report, name.as_deref(), select.only.is_empty())?;
             println!("summary: {}", path.display());
             println!("{}", report.closing_line());
             Ok(report.is_green())

@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 use crate::outcome::Report;
 use crate::workspace::Workspace;
 
-/// Writes the summary; returns where.
+/// Writes the summary; returns where. A run of chosen suites proves little: its summary stays out of the tree.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write(workspace: &Workspace, report: &Report, name: Option<&str>) -> Result<PathBuf> {
-    let folder = workspace.root.join("docs/proof");
+pub fn write(workspace: &Workspace, report: &Report, name: Option<&str>, is_whole: bool) -> Result<PathBuf> {
+    let folder = if is_whole { workspace.root.join("docs/proof") } else { workspace.target.join("proof") };
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join(format!("{}.md", name.unwrap_or(workspace.version())));
     let text = render(report, workspace.version(), &workspace.commit(), &machine());

@@ -123,11 +123,12 @@ impl Session {
     }
 }
 
+/// What is done of how much; of a job that is done, how much it was.
 fn progress(job: &Job) -> String {
+    let total = indicatif::HumanBytes(job.progress.total);
     match job.progress.percent() {
-        Some(percent) => {
-            format!("{percent} % of {}", indicatif::HumanBytes(job.progress.total))
-        }
+        Some(_) if job.state == "done" => total.to_string(),
+        Some(percent) => format!("{percent} % of {total}"),
         None => "-".to_owned(),
     }
 }
