@@ -92,7 +92,11 @@ pub async fn show(call: Call) -> Outcome {
 /// `POST /volumes`.
 pub async fn create(call: Call) -> Outcome {
     let wanted = wanted(&call)?;
-    let volume = call.edge.cloud.volume_create(&call.context, wanted).await?;
+    let alone = wanted.snapshot_id.is_none() && wanted.source_volid.is_none() && wanted.image.is_none();
+    let volume = match wanted.backup_id.filter(|_| alone) {
+        Some(backup) => call.edge.cloud.volume_from_backup(&call.context, backup, wanted).await?,
+        None => call.edge.cloud.volume_create(&call.context, wanted).await?,
+    };
     let sees = sees(&call);
     Ok(one(&call, &volume, sees))
 }

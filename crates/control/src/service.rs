@@ -40,6 +40,8 @@ impl Cloud {
         let mut services = self.all_services().await?;
         let pools = db::pool::list(&mut self.db.read()).await?;
         for service in services.iter_mut().filter(|service| service.binary == VOLUME) {
+            // Cinder's word for a backend that does not replicate.
+            service.replication_status.get_or_insert_with(|| "disabled".into());
             service.backend_up =
                 Some(service.up && pools.iter().any(|pool| pool.service_host == service.host));
         }

@@ -86,9 +86,9 @@ impl Cloud {
             description: backup.description.clone(),
             ..NewVolume::default()
         };
-        let (id, job) = self.volume_begin_create(context, wanted).await?;
+        let (recorded, job) = self.volume_begin_create(context, wanted).await?;
         self.wait(job, self.settings.patience).await?;
-        self.volume_again(id).await
+        self.volume_again(recorded.id).await
     }
 
     async fn begin_restore(
@@ -158,11 +158,11 @@ impl Cloud {
         }
         let host = self.keeper_of(&backup).await?;
         let wanted = NewVolume { size: Some(size), backup_id: None, ..wanted };
-        let (volume, job) = self.volume_begin_create(context, wanted).await?;
+        let (recorded, job) = self.volume_begin_create(context, wanted).await?;
         self.wait(job, self.settings.patience).await?;
-        let volume = self.volume_again(volume).await?;
+        let volume = self.volume_again(recorded.id).await?;
         self.begin_restore(context, &backup, &volume, host, true).await?;
-        self.volume_again(volume.id).await
+        Ok(recorded)
     }
 }
 

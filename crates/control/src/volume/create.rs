@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::cloud::Cloud;
 use crate::context::Context;
 use crate::engine::{self, Act, At, Failure, FailureKind, Output, Step, Work};
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::message::{self, Detail};
 use crate::policy::{Action, Target};
 use crate::request::NewVolume;
@@ -66,16 +66,16 @@ impl Cloud {
     /// # Errors
     /// A source that is not there or not ready, an unknown type or zone, a bad size, over quota, forbidden.
     pub async fn volume_create(&self, context: &Context, wanted: NewVolume) -> Result<Volume> {
-        let (volume, _) = self.volume_begin_create(context, wanted).await?;
-        self.volume_again(volume).await
+        Ok(self.volume_begin_create(context, wanted).await?.0)
     }
 
-    /// As [`volume_create`](Self::volume_create), with the ids of the volume and its job.
+    /// As [`volume_create`](Self::volume_create), with the id of its job. The volume is as it was recorded, whatever has become of
+    /// it since: the answer must not depend on how quickly the job is taken up.
     pub(crate) async fn volume_begin_create(
         &self,
         context: &Context,
         wanted: NewVolume,
-    ) -> Result<(VolumeId, JobId)> {
+    ) -> Result<(Volume, JobId)> {
         self.policy.require(Action::VolumeCreate, context, &Target::own(context))?;
         let spec = self.resolve(context, &wanted).await?;
         let limits = self.limits(&context.project_id).await?;
@@ -111,8 +111,10 @@ impl Cloud {
                 .await?;
         }
         db::job::insert(&mut tx, self.create_job(context, &wanted, &spec, id, job)).await?;
+        let recorded = db::volume::get(&mut tx, id).await?;
         self.commit(tx).await?;
-        Ok((id, job))
+        let volume = recorded.ok_or_else(|| Error::NotFound(Resource::Volume, id.to_string()))?;
+        Ok((volume, job))
     }
 
     fn create_job(
