@@ -1,6 +1,9 @@
 //! What is done to each operation, and what must hold afterwards.
 
+use control::Context;
+use control::request::NewAttachment;
 use futures::future::BoxFuture;
+use model::list::ListQuery;
 use serde_json::{Value, json};
 
 use crate::site::Site;
@@ -123,7 +126,123 @@ pub const SCENARIOS: &[Scenario] = &[
             })
         },
     },
+    Scenario {
+        name: "with a connection that nobody terminated",
+        operation: "volume.delete",
+        prepare: |site| {
+            Box::pin(async {
+                let ids = filled(site).await;
+                site.start(None, None).await;
+                let cloud = site.cloud().await;
+                let NewAttachment { volume_id, connector, .. } = attachment(&ids);
+                let connector = connector.expect("a connector");
+                cloud.volume_initialize_connection(&admin(), volume_id, connector).await.expect("connects");
+                ids
+            })
+        },
+        trigger: |site, ids| {
+            Box::pin(async move {
+                let path = format!("/v3/volumes/{}", text(&ids, "volume"));
+                site.try_call("DELETE", &path, None).await;
+            })
+        },
+        after: |site, ids, _| {
+            Box::pin(async move {
+                let volume = text(&ids, "volume");
+                gone(site, "volumes", &volume).await;
+                let cloud = site.cloud().await;
+                let exports =
+                    db::export::of_volume(&mut cloud.db.read(), volume.parse().expect("an id")).await;
+                assert!(exports.expect("reads").is_empty());
+            })
+        },
+    },
+    Scenario {
+        name: "an attachment with its connector",
+        operation: "volume.connect",
+        prepare: |site| Box::pin(filled(site)),
+        trigger: |site, ids| Box::pin(attach(site, ids)),
+        after: |site, ids, done| Box::pin(the_attachment(site, ids, done)),
+    },
+    Scenario {
+        name: "the last attachment",
+        operation: "volume.disconnect",
+        prepare: |site| {
+            Box::pin(async {
+                let mut ids = filled(site).await;
+                site.start(None, None).await;
+                let wanted = attachment(&ids);
+                let made = site.cloud().await.attachment_create(&admin(), wanted).await.expect("attaches");
+                ids["attachment"] = made.id.to_string().into();
+                ids
+            })
+        },
+        trigger: |site, ids| {
+            Box::pin(async move {
+                let id = text(&ids, "attachment").parse().expect("an id");
+                // It dies before it can answer.
+                drop(site.cloud().await.attachment_delete(&admin(), id).await);
+            })
+        },
+        after: |site, ids, _| Box::pin(async move { detached(site, &ids).await }),
+    },
 ];
+
+fn admin() -> Context {
+    let roles = vec!["admin".to_owned(), "member".to_owned(), "reader".to_owned()];
+    Context {
+        user_id: "crash".into(),
+        project_id: "crash".into(),
+        roles,
+        is_admin: true,
+        ..Context::default()
+    }
+}
+
+fn attachment(ids: &Ids) -> NewAttachment {
+    let connector = json!({ "initiator": "iqn.2026-01.test:crash", "host": "crash", "ip": "127.0.0.1" });
+    NewAttachment {
+        volume_id: text(ids, "volume").parse().expect("an id"),
+        instance_uuid: None,
+        connector: Some(serde_json::from_value(connector).expect("a connector")),
+        mode: None,
+    }
+}
+
+async fn attach(site: &Site, ids: Ids) {
+    // It dies before it can answer.
+    drop(site.cloud().await.attachment_create(&admin(), attachment(&ids)).await);
+}
+
+/// The attachment is there and its host can read the volume; or nothing of it is.
+async fn the_attachment(site: &mut Site, ids: Ids, done: bool) {
+    let cloud = site.cloud().await;
+    let all = cloud.attachment_list(&admin(), &ListQuery::all(None)).await.expect("lists").items;
+    if !done {
+        assert!(all.is_empty(), "{all:?}");
+        detached(site, &ids).await;
+        return;
+    }
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].status, model::AttachStatus::Attaching);
+    site.check_over_iscsi(&all[0], 7).await;
+    cloud.attachment_delete(&admin(), all[0].id).await.expect("detaches");
+    detached(site, &ids).await;
+}
+
+/// No attachment, no export, a volume that is free with its bytes.
+async fn detached(site: &mut Site, ids: &Ids) {
+    let volume = text(ids, "volume");
+    site.until(&format!("/v3/volumes/{volume}"), "volume", &["available"]).await;
+    let cloud = site.cloud().await;
+    let exports = db::export::of_volume(&mut cloud.db.read(), volume.parse().expect("an id")).await;
+    assert!(exports.expect("reads").is_empty());
+    let all = cloud.attachment_list(&admin(), &ListQuery::all(None)).await.expect("lists").items;
+    assert!(all.is_empty(), "{all:?}");
+    cloud.db.close().await;
+    site.stop().await;
+    site.check(&volume, 7).await;
+}
 
 fn text(ids: &Ids, name: &str) -> String {
     ids[name].as_str().unwrap_or_else(|| panic!("no {name}")).to_owned()

@@ -290,27 +290,52 @@ impl Site {
         }
     }
 
-    /// What the reconciler would find now; the service must be stopped.
-    pub async fn report(&self) -> Report {
-        assert!(self.child.is_none(), "the service is running");
-        let db = self.database().await;
-        let config = Config::parse::<&str, &str>(&[], []).expect("parses");
+    /// The service's use cases in this process, on the same database and with the same key: its jobs are carried by the
+    /// service, and it does not wait long for them.
+    pub async fn cloud(&self) -> Cloud {
+        let text = "[DEFAULT]\nrpc_response_timeout = 2\n";
+        let config = Config::parse(&[("crash.conf", text)], []).expect("parses");
         let host = std::fs::read_to_string(self.path().join("host")).expect("a host");
-        let cloud = Cloud::new(Parts {
-            db: db.clone(),
+        let key = std::fs::read(self.path().join("secret.key")).expect("a key").try_into().expect("32 bytes");
+        Cloud::new(Parts {
+            db: self.database().await,
             bus: Arc::new(LocalBus::default()),
             policy: Policy::default(),
             settings: Settings::read(&config, host.trim()).expect("defaults"),
             scheduler: control::scheduler::Options::default(),
-            sealer: Sealer::new(&Sealer::fresh_key().expect("a key")),
-        });
+            sealer: Sealer::new(&model::Secret::new(key)),
+        })
+    }
+
+    /// Logs in as an attachment's host and compares the volume with the pattern.
+    pub async fn check_over_iscsi(&self, attachment: &model::Attachment, seed: u8) {
+        let data = &attachment.connection_info.as_ref().expect("connection info").data;
+        let text = |key: &str| data[key].as_str().expect("a text").to_owned();
+        let initiator = attachment.connector.as_ref().and_then(|one| one.initiator()).expect("a name");
+        let mut config = iscsi::InitiatorConfig::new(text("target_portal"), text("target_iqn"), 0, initiator);
+        let secret = model::Secret::new(text("auth_password"));
+        config.chap = Some(iscsi::Chap { user: text("auth_username"), secret, mutual: None });
+        let lun = iscsi::RemoteLun::connect(config).await.expect("logs in");
+        for at in places(1 << 30) {
+            let mut found = vec![0; BLOCK];
+            model::BlockDevice::read(&*lun, at, &mut found).await.expect("reads");
+            assert!(found == pattern(seed, at), "the LUN differs at {at}\n{}", self.log());
+        }
+        lun.close().await.expect("logs out");
+    }
+
+    /// What the reconciler would find now; the service must be stopped.
+    pub async fn report(&self) -> Report {
+        assert!(self.child.is_none(), "the service is running");
+        let cloud = self.cloud().await;
+        let host = cloud.settings.host.clone();
         let driver = FileDriver::new(FileConfig::new(self.volumes(), "local"));
         driver.start().await.expect("the backend starts");
-        let mut node = Node { host: host.trim().to_owned(), ..Node::default() };
-        node.backends.insert(format!("{}@local", host.trim()), Arc::new(driver));
+        let mut node = Node { host: host.clone(), ..Node::default() };
+        node.backends.insert(format!("{host}@local"), Arc::new(driver));
         let report = cloud.reconcile(&node, How::DryRun).await.expect("reconciles");
-        assert!(db::job::held(&mut db.read()).await.expect("reads").is_empty(), "locks are held");
-        db.close().await;
+        assert!(db::job::held(&mut cloud.db.read()).await.expect("reads").is_empty(), "locks are held");
+        cloud.db.close().await;
         report
     }
 
