@@ -10,8 +10,11 @@ use model::{Extent, ExtentKind};
 
 use crate::blob::{Blob, SharedBlob, Wait};
 use crate::qcow2::Overlay;
-use crate::qcow2::header::{CLUSTER, L2_ENTRIES};
+use crate::qcow2::header::CLUSTER;
 use crate::qcow2::table::Kind;
+
+/// What a merge needs beside its data: the header's new places, the file system's own tables.
+const MERGE_MARGIN: u64 = 1 << 20;
 
 /// One file of a volume.
 #[derive(Debug, Clone)]
@@ -313,9 +316,42 @@ impl Stack {
         Ok(Some((next.max(cluster + 1), clusters.len() as u64)))
     }
 
-    /// How many clusters an overlay of this stack could hold at most.
-    pub fn clusters(&self) -> u64 {
-        self.size().div_ceil(CLUSTER * L2_ENTRIES) * L2_ENTRIES
+    /// Bytes that the layer below `index` grows by when that layer is merged into it; when it is certain that they are at most
+    /// `enough`, perhaps more than it really is.
+    pub fn merge_needs(&self, index: usize, enough: u64) -> io::Result<u64> {
+        let Layer::Overlay(overlay) = &self.layers[index] else { return Ok(0) };
+        let length = overlay.blob().len();
+        if length <= enough {
+            return Ok(length);
+        }
+        // New tables in the layer below.
+        let mut needed = MERGE_MARGIN;
+        let mut next = 0;
+        while let Some((clusters, following)) = overlay.clusters_from(next)? {
+            next = following;
+            needed += CLUSTER;
+            for (cluster, kind) in clusters {
+                if matches!(kind, Kind::Data(_) | Kind::Shared(_))
+                    && !self.holds(index + 1, cluster * CLUSTER)?
+                {
+                    needed += CLUSTER;
+                }
+            }
+        }
+        Ok(needed)
+    }
+
+    /// Whether a layer has space of its own for the cluster at `offset`.
+    fn holds(&self, index: usize, offset: u64) -> io::Result<bool> {
+        Ok(match self.layers.get(index) {
+            Some(Layer::Raw(blob)) if offset < blob.len() => {
+                blob.data_at(offset, CLUSTER)? == (true, CLUSTER)
+            }
+            Some(Layer::Overlay(overlay)) if offset < overlay.size() => {
+                matches!(overlay.map(offset, 1, Wait::Full)?.0, Kind::Data(_))
+            }
+            _ => false,
+        })
     }
 }
 

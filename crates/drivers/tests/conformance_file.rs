@@ -1,9 +1,14 @@
 //! The `file` driver against the conformance suite, on each kind of file system.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use common::mount::Mount;
 use drivers::conformance::{self, Factory};
 use drivers::fault::Faults;
 use drivers::file::{FileConfig, FileDriver};
@@ -34,9 +39,26 @@ impl Factory for Directory {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn conforms_with_overlays() {
-    let dir = tempfile::tempdir().unwrap();
-    let ran = conformance::run(&Directory { path: dir.path().join("v"), reflinks: false }).await.unwrap();
+async fn conforms(path: PathBuf, reflinks: bool) {
+    let ran =
+        conformance::run(&Directory { path, reflinks }).await.unwrap_or_else(|broken| panic!("{broken}"));
     assert_eq!(ran.len(), 15);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms_on_ext4_with_overlays() {
+    let dir = Mount::new("ext4", 2048);
+    conforms(dir.path().join("volumes"), false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms_on_xfs_with_reflinks() {
+    let dir = Mount::new("xfs", 2048);
+    conforms(dir.path().join("volumes"), true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms_on_btrfs_with_reflinks() {
+    let dir = Mount::new("btrfs", 2048);
+    conforms(dir.path().join("volumes"), true).await;
 }

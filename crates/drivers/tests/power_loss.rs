@@ -2,6 +2,8 @@
 //! chains of overlays, through snapshots, merges and growth. Every prefix of the orders given to the disk is tried, with
 //! any part of what was not yet synced.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod common;
 
 use std::sync::Arc;

@@ -197,8 +197,7 @@ fn cuts() -> impl Iterator<Item = u64> {
 
 pub async fn repeated(factory: &dyn Factory) -> Check {
     for call in CALLS {
-        let mut done = 0;
-        for cut in cuts() {
+        for (done, cut) in (0..).zip(cuts()) {
             let what = format!("{call:?} cut off at {cut}");
             let Some((scene, first)) =
                 cut_off(factory, call, cut).await.map_err(|e| Broken(format!("{what}: {e}")))?
@@ -206,7 +205,6 @@ pub async fn repeated(factory: &dyn Factory) -> Check {
                 factory.note(&format!("{call:?} cut off and repeated"), done);
                 break;
             };
-            done += 1;
             let driver = factory.driver().await;
             let again = async {
                 scene.check_rest(&driver, call, &what).await?;
@@ -225,8 +223,7 @@ pub async fn repeated(factory: &dyn Factory) -> Check {
 
 pub async fn undone(factory: &dyn Factory) -> Check {
     for call in [Call::Create, Call::Clone, Call::FromSnapshot, Call::Snapshot] {
-        let mut done = 0;
-        for cut in cuts() {
+        for (done, cut) in (0..).zip(cuts()) {
             let what = format!("{call:?} cut off at {cut}");
             let Some((scene, _)) =
                 cut_off(factory, call, cut).await.map_err(|e| Broken(format!("{what}: {e}")))?
@@ -234,7 +231,6 @@ pub async fn undone(factory: &dyn Factory) -> Check {
                 factory.note(&format!("{call:?} cut off and undone"), done);
                 break;
             };
-            done += 1;
             let driver = factory.driver().await;
             let back = async {
                 scene.undo(&driver, call).await?;

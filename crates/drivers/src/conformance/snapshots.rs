@@ -127,7 +127,7 @@ impl Load {
                     device.write(place + (1 << 20) + number % 4096 * 4096 + i as u64 * 512, &data).await?;
                 }
                 done.store(number, Ordering::SeqCst);
-                if number % 50 == 0 {
+                if number.is_multiple_of(50) {
                     device.flush().await?;
                 }
             }

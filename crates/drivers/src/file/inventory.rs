@@ -56,7 +56,10 @@ impl Backend {
     /// use, lets the overlay go on as the volume's active file.
     fn belongs_to_the_volume(&self, volume: &str, file: &str, snapshot: SnapshotId) -> Result<bool> {
         let info = Info::load(&self.dir, volume)?;
-        if info.overlays.contains_key(&snapshot.to_string()) {
+        if [snapshot.to_string(), names::deleting_key(snapshot)]
+            .iter()
+            .any(|key| info.overlays.contains_key(key))
+        {
             return Ok(false);
         }
         if info.active == file {
@@ -105,7 +108,7 @@ impl Backend {
                 };
                 let claim = Claim::new(JobId::new(), 1, Claim::unbounded().left());
                 let key = names::temp_snapshot_key(&Claim::new(job, epoch, claim.left()));
-                self.remove_overlay(&owner, &mut owner.work(), &key, &claim)
+                self.remove_overlay(&owner, &mut owner.work(), &key, name, &claim)
             }
             _ => Err(DriverError::new(ErrorKind::Invalid, format!("{name:?} is not an intermediate"))),
         }

@@ -128,6 +128,11 @@ pub fn is_temporary(file: &str) -> bool {
     matches!(Name::parse(file), Name::TempSnapshot { .. })
 }
 
+/// The key of a snapshot whose deletion has begun: its bytes are no longer whole.
+pub fn deleting_key(snapshot: SnapshotId) -> String {
+    format!("deleting-{snapshot}")
+}
+
 /// The `.info` file.
 pub fn info(volume: &str) -> String {
     format!("{volume}.info")

@@ -42,7 +42,7 @@ impl Backend {
         if self.dir.has(&flat)? {
             // Complete since it was published; an interrupted run may have left the overlay that it was copied from.
             self.dir.sync()?;
-            return self.remove_overlay(&owner, &mut state, &key, claim);
+            return self.remove_overlay(&owner, &mut state, &key, &names::overlay(volume, &key), claim);
         }
         if !is_overlay {
             if self.reflink && state.files.len() == 1 {
@@ -122,7 +122,7 @@ impl Backend {
         making.blob().set_len(frozen.size())?;
         making.publish_new(claim)?;
         self.dir.sync()?;
-        self.remove_overlay(owner, state, &key, claim)
+        self.remove_overlay(owner, state, &key, &file, claim)
     }
 
     /// Deletes a snapshot.
@@ -132,9 +132,15 @@ impl Backend {
         let key = snapshot.id.to_string();
         let (flat, overlay) = (names::flat(volume, snapshot.id), names::overlay(volume, &key));
         let readers = self.dir.lock(&flat, OpenMode::Write)?;
-        if Info::load(&self.dir, volume)?.overlays.contains_key(&key) || self.dir.has(&overlay)? {
+        let recorded = Info::load(&self.dir, volume)?.overlays.values().any(|file| *file == overlay);
+        if recorded || self.dir.has(&overlay)? {
             match self.own(volume) {
-                Ok(owner) => self.remove_overlay(&owner, &mut owner.work(), &key, claim)?,
+                Ok(owner) => {
+                    let mut state = owner.work();
+                    let deleting = names::deleting_key(snapshot.id);
+                    self.begin_delete(&owner, &state, &key, &deleting, claim)?;
+                    self.remove_overlay(&owner, &mut state, &deleting, &overlay, claim)?;
+                }
                 Err(e) if e.kind == ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
             }
@@ -152,19 +158,45 @@ impl Backend {
         Ok(())
     }
 
-    /// Merges the overlay with this key into the layer below and takes it out, while I/O goes on. Until the last step nothing
-    /// that can be read has changed.
+    /// Takes the snapshot out of sight before its bytes change: the layer that holds them is what its overlay is merged into.
+    ///
+    /// # Errors
+    /// `NoSpace`, with nothing changed, when the merge would not fit.
+    fn begin_delete(
+        &self,
+        owner: &Owner,
+        state: &State,
+        key: &str,
+        deleting: &str,
+        claim: &Claim,
+    ) -> Result<()> {
+        let mut info = Info::load(&self.dir, &owner.volume)?;
+        let Some(file) = info.overlays.remove(key) else { return Ok(()) };
+        if let Some(index) = state.files.iter().position(|f| *f == file) {
+            let (_, free) = self.dir.space()?;
+            let needed = owner.served.stack().merge_needs(index, free)?;
+            if needed > free {
+                let text = format!("merging {file} needs {needed} bytes, and {free} are free");
+                return Err(DriverError::new(ErrorKind::NoSpace, text));
+            }
+        }
+        info.overlays.insert(deleting.to_owned(), file);
+        info.store(&self.dir, claim)?.durable()
+    }
+
+    /// Merges an overlay into the layer below and takes it out, while I/O goes on. Until the last step nothing that can be read
+    /// of the volume, or of other snapshots, has changed.
     pub(super) fn remove_overlay(
         &self,
         owner: &Owner,
         state: &mut State,
         key: &str,
+        file: &str,
         claim: &Claim,
     ) -> Result<()> {
         let mut info = Info::load(&self.dir, &owner.volume)?;
-        let file = names::overlay(&owner.volume, key);
         let recorded = info.overlays.remove(key);
-        let file = recorded.clone().unwrap_or(file);
+        let file = recorded.clone().unwrap_or_else(|| file.to_owned());
         match state.files.iter().position(|f| *f == file) {
             Some(index) if index + 1 < state.files.len() => {
                 let done = self.merge(owner, state, index, &mut info, claim);

@@ -191,7 +191,9 @@ impl Backend {
                 .filter(|key| {
                     names::temp_snapshot_run(key).is_some_and(|(job, e)| job == claim.job && e <= claim.epoch)
                 })
-                .try_for_each(|key| self.remove_overlay(owner, state, key, &cleaning))
+                .try_for_each(|key| {
+                    self.remove_overlay(owner, state, key, &names::overlay(&owner.volume, key), &cleaning)
+                })
         });
         if let Err(error) = result {
             tracing::warn!(volume = owner.volume, %error, "temporary snapshots stay for the reconciler");
