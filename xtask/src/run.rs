@@ -25,6 +25,8 @@ pub struct Request<'a> {
 
 /// The last lines of a failed suite's output that are shown.
 const SHOWN_LINES: usize = 300;
+/// Our documentation is for those who work on the code: it shows private items, so links to them lead somewhere.
+const RUSTDOC_FLAGS: &str = "-D warnings -A rustdoc::private-intra-doc-links";
 const PACKAGE_LIMIT_MINUTES: u64 = 20;
 
 /// Runs the suites of a request.
@@ -172,7 +174,7 @@ impl Runner<'_> {
             Work::Inside(check) => inside(check(self.workspace)?, log),
             Work::Cargo(args) => {
                 let mut command = cargo();
-                command.args(args).current_dir(&self.workspace.root).env("RUSTDOCFLAGS", "-D warnings");
+                command.args(args).current_dir(&self.workspace.root).env("RUSTDOCFLAGS", RUSTDOC_FLAGS);
                 Ok(as_one(process::run(&mut command, log, limit, self.verbose)?, row))
             }
             Work::Build => {
