@@ -1,5 +1,7 @@
 //! Our initiator against our target.
 
+#![allow(clippy::unwrap_used)] // test code
+
 mod support;
 
 use std::io;

@@ -40,7 +40,8 @@ impl Aborts {
         self.recent.contains(&itt)
     }
 
-    fn remember(&mut self, itt: u32) {
+    /// Notes that data of a command may still be on its way.
+    pub fn remember(&mut self, itt: u32) {
         if self.recent.len() == REMEMBERED {
             self.recent.pop_front();
         }

@@ -122,11 +122,7 @@ impl Connection {
         for (key, value) in pairs {
             match key.as_str() {
                 "SendTargets" => self.list_targets(value, &mut answer)?,
-                "MaxRecvDataSegmentLength" => {
-                    if let Reply::Value(value) = self.params.offer(key, value) {
-                        text::push(&mut answer, key, &value);
-                    }
-                }
+                "MaxRecvDataSegmentLength" if self.params.offer(key, value) == Reply::Nothing => {}
                 // What belongs to login is known by being understood there.
                 _ if self.params.clone().offer(key, value) != Reply::NotOurs => return None,
                 _ => text::push(&mut answer, key, "NotUnderstood"),
@@ -233,13 +229,13 @@ impl Connection {
                 self.clear_everywhere(vec![nexus], abort, answer, false);
             }
             (5, Some(nexus)) => {
-                reset(&nexus.unit, &nexus);
+                reset(&nexus.unit);
                 self.clear_everywhere(vec![nexus], abort, answer, false);
             }
             (2 | 4 | 5, None) => self.answer_now(bhs, NO_SUCH_LUN),
             (function @ (6 | 7), _) => {
                 for nexus in &self.nexuses {
-                    reset(&nexus.unit, nexus);
+                    reset(&nexus.unit);
                 }
                 self.clear_everywhere(self.nexuses.clone(), abort, answer, function == 7);
             }
@@ -333,12 +329,12 @@ fn management_answer(bhs: &Bhs, code: u8) -> Bhs {
 }
 
 /// What a reset does to a unit beside its commands.
-fn reset(unit: &LogicalUnit, by: &Arc<Nexus>) {
+fn reset(unit: &LogicalUnit) {
     unit.reservations.reset();
     unit.descriptor_sense.store(false, Ordering::Relaxed);
     unit.software_protect.store(false, Ordering::Relaxed);
     for nexus in unit.nexuses() {
         nexus.prevents_removal.store(false, Ordering::Relaxed);
     }
-    unit.raise(Attention::RESET, Some(by));
+    unit.raise(Attention::RESET, None);
 }

@@ -5,11 +5,12 @@ use super::command::STAGE;
 use super::receive::Place;
 use super::task::{Done, Goal, Slot, Stage, What};
 use crate::pdu::{Bhs, NO_TAG, flag, op, reject};
+use crate::scsi::sense::Sense;
 use crate::scsi::{self, Answer};
 
 impl Connection {
-    /// Takes the header of a Data-Out. Anything but the next piece of an open burst is a protocol error, after which
-    /// nothing that this initiator says about its data can be believed: the connection ends.
+    /// Takes the header of a Data-Out. One out of sequence fails its command; one that lies about tags or places is a
+    /// protocol error, after which nothing that this initiator says about its data can be believed: the connection ends.
     pub(super) fn place_data_out(&mut self, bhs: &Bhs) -> Place {
         let Some(slot) = self.tasks.find(bhs.itt()) else {
             // The command may have been answered or aborted while this was on its way.
@@ -25,20 +26,21 @@ impl Connection {
             return Place::Fatal(reject::PROTOCOL);
         };
         let solicited = inbound.ttt != NO_TAG;
-        let complete = end == inbound.burst_end;
-        let last = bhs.has(flag::FINAL);
-        let right = inbound.open
-            && bhs.ttt() == inbound.ttt
-            && bhs.data_sn() == inbound.next_data_sn
+        if !inbound.open || bhs.ttt() != inbound.ttt || bhs.offset() < inbound.base || end > inbound.burst_end
+        {
+            return Place::Fatal(reject::PROTOCOL);
+        }
+        let (complete, last) = (end == inbound.burst_end, bhs.has(flag::FINAL));
+        let in_sequence = bhs.data_sn() == inbound.next_data_sn
             && bhs.offset() == inbound.have
-            && end <= inbound.burst_end
             // The burst ends with F, not before and not after; an unsolicited one may be shorter.
             && (last == complete || (last && !solicited));
-        if right {
-            Place::DataOut(slot, (inbound.have - inbound.base) as usize)
-        } else {
-            Place::Fatal(reject::PROTOCOL)
+        if in_sequence {
+            return Place::DataOut(slot, (inbound.have - inbound.base) as usize);
         }
+        self.aborts.remember(bhs.itt());
+        self.answer(slot, Sense::data_phase_error().into());
+        Place::Ignore
     }
 
     /// A Data-Out is complete.

@@ -298,12 +298,8 @@ impl Connection {
             let _ = tokio::time::timeout(CLOSE_TIME, self.linger()).await;
         }
         self.phase = Phase::Closing;
-        loop {
-            match AssertUnwindSafe(self.working.next()).catch_unwind().await {
-                Ok(Some(_)) | Err(_) => {}
-                Ok(None) => break,
-            }
-        }
+        // A device that panics has done its worst with that.
+        while let Ok(Some(_)) | Err(_) = AssertUnwindSafe(self.working.next()).catch_unwind().await {}
         self.tasks.clear();
         self.orders.close();
         for nexus in self.nexuses.drain(..) {
@@ -345,6 +341,7 @@ impl Connection {
                 read_only: session.read_only,
                 attentions: Default::default(),
                 prevents_removal: Default::default(),
+                copies: Default::default(),
                 orders: session.orders.clone(),
             });
             nexus.attentions.raise(if first {

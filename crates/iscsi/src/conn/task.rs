@@ -18,7 +18,6 @@ const IMMEDIATE_MAX: u32 = 16;
 pub struct Task {
     pub itt: u32,
     pub lun: [u8; 8],
-    pub cmd_sn: u32,
     pub immediate: bool,
     /// The initiator takes data.
     pub reads: bool,
@@ -223,7 +222,6 @@ impl Task {
         Self {
             itt: bhs.itt(),
             lun: bhs.lun(),
-            cmd_sn: bhs.sn(),
             immediate: bhs.immediate(),
             reads,
             writes,

@@ -33,7 +33,6 @@ const REQUESTS_MAX: u32 = 64;
 pub struct Status(pub u8, pub u8);
 
 impl Status {
-    pub const OK: Self = Self(0x00, 0x00);
     pub const INITIATOR_ERROR: Self = Self(0x02, 0x00);
     pub const AUTHENTICATION: Self = Self(0x02, 0x01);
     pub const NOT_AUTHORISED: Self = Self(0x02, 0x02);
@@ -43,7 +42,6 @@ impl Status {
     pub const PARAMETER_MISSING: Self = Self(0x02, 0x07);
     pub const SESSION_TYPE: Self = Self(0x02, 0x09);
     pub const NO_SUCH_SESSION: Self = Self(0x02, 0x0a);
-    pub const UNAVAILABLE: Self = Self(0x03, 0x01);
     pub const OUT_OF_RESOURCES: Self = Self(0x03, 0x02);
 }
 
@@ -302,6 +300,7 @@ impl<'a> Login<'a> {
             return Ok(());
         }
         match self.params.offer(key, offered) {
+            Reply::Wrong => return Err(Status::INITIATOR_ERROR),
             Reply::NotOurs => text::push(reply, key, "NotUnderstood"),
             answer => {
                 if self.seen.iter().any(|seen| seen == key) {

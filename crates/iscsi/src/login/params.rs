@@ -44,6 +44,8 @@ pub enum Reply {
     Value(String),
     /// A declaration: no answer is due.
     Nothing,
+    /// A declaration that cannot be: it has no answer that could say so.
+    Wrong,
     /// The key is not an operational parameter.
     NotOurs,
 }
@@ -79,7 +81,7 @@ impl Params {
                     self.peer_segment = n;
                     Reply::Nothing
                 }
-                None => rejected(),
+                None => Reply::Wrong,
             },
             "MaxBurstLength" => smaller(&mut self.max_burst, offered, BURST_MAX),
             "FirstBurstLength" => smaller(&mut self.first_burst, offered, FIRST_BURST_MAX),
@@ -201,8 +203,6 @@ mod tests {
         for (key, offered) in [
             ("MaxBurstLength", "abc"),
             ("MaxBurstLength", "100000000000000000000"),
-            ("MaxRecvDataSegmentLength", "1"),
-            ("MaxRecvDataSegmentLength", "16777216"),
             ("InitialR2T", "yes"),
             ("HeaderDigest", "MD5"),
             ("MaxConnections", "0"),
@@ -210,6 +210,8 @@ mod tests {
         ] {
             assert_eq!(params.offer(key, offered), rejected(), "{key}={offered}");
         }
+        assert_eq!(params.offer("MaxRecvDataSegmentLength", "1"), Reply::Wrong);
+        assert_eq!(params.offer("MaxRecvDataSegmentLength", "16777216"), Reply::Wrong);
         assert_eq!(params, Params::default());
         assert_eq!(params.offer("X-com.example.key", "1"), Reply::NotOurs);
     }

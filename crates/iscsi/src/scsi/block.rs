@@ -64,7 +64,7 @@ fn transfer(request: &Request<'_>) -> Result<Blocks, Answer> {
         return Err(Sense::invalid_cdb(1).into());
     }
     let blocks = blocks(request)?;
-    if u64::from(blocks.count) * u64::from(request.nexus.unit.block_size) > u64::from(TRANSFER_MAX) {
+    if blocks.count > TRANSFER_MAX {
         return Err(Sense::invalid_cdb(if request.cdb[0] >> 5 == 4 { 10 } else { 7 }).into());
     }
     Ok(blocks)
@@ -143,6 +143,46 @@ pub fn compare_and_write_plan(request: &Request<'_>) -> Result<Plan, Answer> {
         return Err(Sense::invalid_cdb(13).into());
     }
     Ok(Plan::Collect { length, job: Job::CompareAndWrite { blocks, fua: cdb[1] & FUA != 0 } })
+}
+
+/// WRITE ATOMIC (16).
+pub fn atomic_write_plan(request: &Request<'_>) -> Result<Plan, Answer> {
+    let (cdb, unit) = (request.cdb, &request.nexus.unit);
+    if unit.atomic_blocks == 0 {
+        return Err(Sense::invalid_opcode().into());
+    }
+    if cdb[1] & 0xe0 != 0 {
+        return Err(Sense::invalid_cdb(1).into());
+    }
+    let blocks = Blocks { lba: be64(cdb, 2), count: u32::from(be16(cdb, 12)) };
+    within(unit, blocks.lba, u64::from(blocks.count))?;
+    // Atomic boundaries are not supported.
+    if be16(cdb, 10) != 0 || blocks.count > unit.atomic_blocks {
+        return Err(Sense::invalid_cdb(12).into());
+    }
+    let length = blocks.count * unit.block_size;
+    if request.data_out != length {
+        return Err(Sense::invalid_cdb(12).into());
+    }
+    Ok(Plan::Collect { length, job: Job::AtomicWrite { blocks, fua: cdb[1] & FUA != 0 } })
+}
+
+/// Writes all of it in one request to the device, beside nobody.
+pub async fn atomic_write(
+    unit: &LogicalUnit,
+    blocks: Blocks,
+    fua: bool,
+    data: &[u8],
+) -> Result<Answer, Answer> {
+    if blocks.count > 0 {
+        let _guard = unit.ranges.hold(blocks.lba..blocks.end(), Hold::Exclusive).await;
+        let offset = blocks.lba * u64::from(unit.block_size);
+        unit.device.write(offset, data).await.map_err(|e| write_failure(&e))?;
+    }
+    if fua {
+        unit.flushes.flush().await.map_err(|e| write_failure(&e))?;
+    }
+    Ok(Answer::good())
 }
 
 /// Puts a piece of received data where it belongs. `at` is its first block and `data` holds whole blocks.

@@ -6,6 +6,7 @@ use super::{Answer, Plan, Request, be32};
 
 pub fn read_capacity10(request: &Request<'_>) -> Result<Plan, Answer> {
     let (cdb, unit) = (request.cdb, &request.nexus.unit);
+    unit.check_medium()?;
     // Without PMI the address must be zero.
     if cdb[8] & 0x01 == 0 && be32(cdb, 2) != 0 {
         return Err(Sense::invalid_cdb(2).into());
@@ -19,6 +20,7 @@ pub fn read_capacity10(request: &Request<'_>) -> Result<Plan, Answer> {
 
 pub fn read_capacity16(request: &Request<'_>) -> Result<Plan, Answer> {
     let unit = &request.nexus.unit;
+    unit.check_medium()?;
     let mut data = vec![0; 32];
     data[..8].copy_from_slice(&unit.blocks().saturating_sub(1).to_be_bytes());
     data[8..12].copy_from_slice(&unit.block_size.to_be_bytes());

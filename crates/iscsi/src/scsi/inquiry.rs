@@ -52,8 +52,8 @@ fn standard(identity: &Identity, removable: bool) -> Vec<u8> {
     // HISUP, response data format 2.
     data[3] = 0x12;
     data[4] = (data.len() - 5) as u8;
-    // TPGS: implicit asymmetric access.
-    data[5] = 0x10;
+    // TPGS: implicit asymmetric access; 3PC: third-party copy.
+    data[5] = 0x18;
     // CMDQUE.
     data[7] = 0x02;
     padded(&mut data[8..16], &identity.vendor);

@@ -7,7 +7,6 @@ use super::sense::{Sense, key};
 use super::unit::LogicalUnit;
 use super::{Answer, Job, Plan, Request, be16, be32, write_failure};
 
-const MEDIUM_NOT_PRESENT: Sense = Sense::new(key::NOT_READY, 0x3a, 0x00);
 const REMOVAL_PREVENTED: Sense = Sense::new(key::ILLEGAL_REQUEST, 0x53, 0x02);
 
 const fn good() -> Result<Plan, Answer> {
@@ -15,9 +14,7 @@ const fn good() -> Result<Plan, Answer> {
 }
 
 pub fn test_unit_ready(request: &Request<'_>) -> Result<Plan, Answer> {
-    if request.nexus.unit.ejected.load(Ordering::Relaxed) {
-        return Err(MEDIUM_NOT_PRESENT.into());
-    }
+    request.nexus.unit.check_medium()?;
     good()
 }
 
@@ -62,14 +59,14 @@ pub fn start_stop(request: &Request<'_>) -> Result<Plan, Answer> {
     if !unit.removable {
         return Err(Sense::invalid_cdb(4).into());
     }
+    if unit.nexuses().iter().any(|nexus| nexus.prevents_removal.load(Ordering::Relaxed)) {
+        return Err(REMOVAL_PREVENTED.into());
+    }
     if start {
         if unit.ejected.swap(false, Ordering::Relaxed) {
             unit.raise(super::attention::Attention::MEDIUM_MAY_HAVE_CHANGED, Some(request.nexus));
         }
         return good();
-    }
-    if unit.nexuses().iter().any(|nexus| nexus.prevents_removal.load(Ordering::Relaxed)) {
-        return Err(REMOVAL_PREVENTED.into());
     }
     Ok(Plan::Run(Job::Eject))
 }

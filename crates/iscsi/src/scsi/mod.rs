@@ -8,6 +8,7 @@
 pub mod attention;
 mod block;
 pub mod capacity;
+mod copy;
 pub mod flush;
 mod inquiry;
 mod legacy;
@@ -16,6 +17,7 @@ mod opcodes;
 mod persist;
 pub mod ranges;
 pub mod reservation;
+mod sanitize;
 pub mod sense;
 mod thin;
 pub mod unit;
@@ -30,8 +32,8 @@ use opcodes::{Access, Command};
 use sense::{Sense, status};
 use unit::Nexus;
 
-/// The longest transfer of one command, in bytes.
-pub const TRANSFER_MAX: u32 = 16 << 20;
+/// The longest transfer of one command, in blocks.
+pub const TRANSFER_MAX: u32 = 65_536;
 
 /// The longest parameter list or data-out that a [`Plan::Collect`] gathers, in bytes.
 pub const COLLECT_MAX: u32 = 1 << 20;
@@ -131,6 +133,12 @@ pub enum Job {
         blocks: Blocks,
         fua: bool,
     },
+    AtomicWrite {
+        blocks: Blocks,
+        fua: bool,
+    },
+    Copy,
+    Erase,
     LbaStatus {
         lba: u64,
         allocation: u32,
@@ -169,8 +177,11 @@ fn admit(request: &Request<'_>) -> Result<&'static Command, Answer> {
     if command.writes && (nexus.read_only || unit.protected()) {
         return Err(Sense::write_protected().into());
     }
-    if command.access != Access::Always && unit.ejected.load(Ordering::Relaxed) {
-        return Err(Sense::new(sense::key::NOT_READY, 0x3a, 0x00).into());
+    if unit.sanitizing.load(Ordering::Relaxed) && !command.attention_exempt {
+        return Err(Sense::new(sense::key::NOT_READY, 0x04, 0x1b).into());
+    }
+    if command.access != Access::Always {
+        unit.check_medium()?;
     }
     Ok(command)
 }
@@ -201,6 +212,9 @@ pub async fn run(nexus: &Arc<Nexus>, job: Job, data: &[u8]) -> Answer {
             thin::write_same(unit, lba, count, unmap, pattern).await
         }
         Job::CompareAndWrite { blocks, fua } => block::compare_and_write(unit, blocks, fua, data).await,
+        Job::AtomicWrite { blocks, fua } => block::atomic_write(unit, blocks, fua, data).await,
+        Job::Copy => copy::copy(nexus, data).await,
+        Job::Erase => sanitize::erase(unit).await,
         Job::LbaStatus { lba, allocation } => thin::lba_status(unit, lba, allocation).await,
         Job::ModeSelect { long } => mode::select(nexus, data, long),
         Job::PersistOut(out) => persist::out(nexus, &out, data).await,

@@ -4,8 +4,9 @@
 use std::sync::LazyLock;
 
 use super::sense::Sense;
+use super::unit::LogicalUnit;
 use super::{Answer, Plan, Request, be16, be32};
-use super::{block, capacity, inquiry, legacy, mode, persist, thin};
+use super::{block, capacity, copy, inquiry, legacy, mode, persist, sanitize, thin};
 
 /// How a command stands to persistent reservations (SPC-4 table 67, SBC-3 table 13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,15 @@ const C: u8 = 0x00;
 /// A whole byte counts.
 const F: u8 = 0xff;
 
+/// WRITE ATOMIC (16): there only on units that can do it.
+const ATOMIC: u8 = 0x9c;
+
+/// The commands that a unit offers.
+fn offered(unit: &LogicalUnit) -> impl Iterator<Item = &'static Command> {
+    let atomic = unit.atomic_blocks > 0;
+    COMMANDS.iter().filter(move |command| atomic || command.usage[0] != ATOMIC)
+}
+
 /// Every supported command, by operation code and service action.
 #[rustfmt::skip] // a table reads best as a table
 static COMMANDS: &[Command] = &[
@@ -108,6 +118,9 @@ static COMMANDS: &[Command] = &[
     read(&[0x37, 0, 0x1f, 0, 0, 0, 0, F, F, C], legacy::defects10),
     write(&[0x41, 0xfb, F, F, F, F, 0x1f, F, F, C], thin::write_same10),
     write(&[0x42, 0x01, 0, 0, 0, 0, 0x1f, F, F, C], thin::unmap_plan),
+    action(0x02, write(&[0x48, 0xa2, 0, 0, 0, 0, 0, F, F, C], sanitize::erase_plan)),
+    action(0x03, write(&[0x48, 0xa3, 0, 0, 0, 0, 0, F, F, C], sanitize::erase_plan)),
+    action(0x1f, write(&[0x48, 0xbf, 0, 0, 0, 0, 0, F, F, C], sanitize::exit_failure_mode)),
     any(&[0x4d, 0x01, F, F, 0, F, F, F, F, C], legacy::log_sense),
     control(&[0x55, 0x11, 0, 0, 0, 0, 0, F, F, C], mode::select10),
     any(&[0x56, 0, 0, 0, 0, 0, 0, 0, 0, C], legacy::reserve),
@@ -125,6 +138,9 @@ static COMMANDS: &[Command] = &[
     action(0x05, any(&[0x5f, 0x05, F, 0, 0, F, F, F, F, C], persist::plan)),
     action(0x06, any(&[0x5f, 0x06, F, 0, 0, F, F, F, F, C], persist::plan)),
     action(0x07, any(&[0x5f, 0x07, F, 0, 0, F, F, F, F, C], persist::plan)),
+    action(0x00, write(&[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, C], copy::plan)),
+    action(0x00, any(&[0x84, 0x00, F, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, C], copy::status)),
+    action(0x03, any(&[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, C], copy::parameters)),
     read(&[0x88, 0xfa, F, F, F, F, F, F, F, F, F, F, F, F, 0x1f, C], block::read),
     write(&[0x89, 0xfa, F, F, F, F, F, F, F, F, 0, 0, 0, F, 0x1f, C], block::compare_and_write_plan),
     write(&[0x8a, 0xfa, F, F, F, F, F, F, F, F, F, F, F, F, 0x1f, C], block::write),
@@ -134,6 +150,7 @@ static COMMANDS: &[Command] = &[
     read(&[0x90, 0x02, F, F, F, F, F, F, F, F, F, F, F, F, 0x1f, C], block::prefetch),
     control(&[0x91, 0x02, F, F, F, F, F, F, F, F, F, F, F, F, 0x1f, C], block::synchronize),
     write(&[0x93, 0xfb, F, F, F, F, F, F, F, F, F, F, F, F, 0x1f, C], thin::write_same16),
+    write(&[ATOMIC, 0xf8, F, F, F, F, F, F, F, F, F, F, F, F, 0x1f, C], block::atomic_write_plan),
     action(0x10, any(&[0x9e, 0x10, F, F, F, F, F, F, F, F, F, F, F, F, 0x01, C], capacity::read_capacity16)),
     action(0x12, read(&[0x9e, 0x12, F, F, F, F, F, F, F, F, F, F, F, F, 0, C], thin::lba_status_plan)),
     exempt(any(&[0xa0, 0, F, 0, 0, 0, F, F, F, F, 0, C], capacity::report_luns)),
@@ -175,10 +192,11 @@ fn report_supported(request: &Request<'_>) -> Result<Plan, Answer> {
     let (timeouts, options) = (cdb[2] & 0x80 != 0, cdb[2] & 0x07);
     let (opcode, wanted) = (cdb[3], be16(cdb, 4));
     let allocation = be32(cdb, 6) as usize;
+    let unit = &request.nexus.unit;
     if options == 0 {
-        return Ok(Plan::Answer(Answer::data(list_all(timeouts), allocation)));
+        return Ok(Plan::Answer(Answer::data(list_all(unit, timeouts), allocation)));
     }
-    let mut same = COMMANDS.iter().filter(|command| command.usage[0] == opcode);
+    let mut same = offered(unit).filter(|command| command.usage[0] == opcode);
     let found = match options {
         1 => {
             if COMMANDS.iter().any(|command| command.usage[0] == opcode && command.action.is_some()) {
@@ -198,9 +216,9 @@ fn report_supported(request: &Request<'_>) -> Result<Plan, Answer> {
     Ok(Plan::Answer(Answer::data(describe_one(found, timeouts), allocation)))
 }
 
-fn list_all(timeouts: bool) -> Vec<u8> {
+fn list_all(unit: &LogicalUnit, timeouts: bool) -> Vec<u8> {
     let mut list = vec![0; 4];
-    for command in COMMANDS {
+    for command in offered(unit) {
         let length = command.usage.len() as u16;
         list.extend_from_slice(&[command.usage[0], 0]);
         list.extend_from_slice(&command.action.unwrap_or(0).to_be_bytes());

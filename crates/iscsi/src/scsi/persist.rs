@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::reservation::{Effects, Kind, ReservationState};
-use super::sense::{Sense, key};
+use super::sense::Sense;
 use super::unit::Nexus;
 use super::{Answer, Job, Plan, Request, be16, be32, be64};
 
@@ -136,14 +136,15 @@ pub async fn out(nexus: &Arc<Nexus>, out: &Out, list: &[u8]) -> Result<Answer, A
     let old = reservations.state();
     let mut new = old.clone();
     let effects = apply(&mut new, nexus, out, list)?;
-    if (old.persistent || new.persistent) && old != new {
-        if let Some(store) = &reservations.store {
-            // What is not to be kept is recorded as nothing.
-            let kept = if new.persistent { new.clone() } else { ReservationState::default() };
-            store
-                .store(&kept)
-                .await
-                .map_err(|_| Answer::from(Sense::new(key::HARDWARE_ERROR, 0x44, 0x00)))?;
+    if (old.persistent || new.persistent)
+        && old != new
+        && let Some(store) = &reservations.store
+    {
+        // What is not to be kept is recorded as nothing.
+        let kept = if new.persistent { new.clone() } else { ReservationState::default() };
+        if let Err(error) = store.store(&kept).await {
+            tracing::error!(lun = nexus.unit.number, %error, "cannot record reservations");
+            return Err(Sense::internal().into());
         }
     }
     reservations.set(new);

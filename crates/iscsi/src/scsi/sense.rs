@@ -116,6 +116,11 @@ impl Sense {
         Self::new(key::ABORTED_COMMAND, 0x0c, 0x0d)
     }
 
+    /// Data came out of sequence.
+    pub const fn data_phase_error() -> Self {
+        Self::new(key::ABORTED_COMMAND, 0x4b, 0x00)
+    }
+
     const fn at_cdb(mut self, byte: u16) -> Self {
         self.pointer = Some(Pointer { in_cdb: true, byte });
         self

@@ -58,7 +58,9 @@ fn write_same_plan(
     Ok(Plan::Collect { length: unit.block_size, job })
 }
 
-/// Repeats a block; none means zeros. With `unmap`, zeros are given back to the pool.
+/// Repeats a block; none means zeros. With `unmap` the blocks are given back to the pool instead, and read as zeros,
+/// whatever the block holds: SBC-3 lets the device choose, LIO and Linux' scsi_debug do it this way, and initiators
+/// that ask for it send zeros.
 pub async fn write_same(
     unit: &LogicalUnit,
     lba: u64,
@@ -69,11 +71,10 @@ pub async fn write_same(
     let size = u64::from(unit.block_size);
     let (offset, length) = (lba * size, count * size);
     let _guard = unit.ranges.hold(lba..lba + count, Hold::Shared).await;
-    let zeros = pattern.is_none_or(|block| block.iter().all(|byte| *byte == 0));
     if length == 0 {
         return Ok(Answer::good());
     }
-    if zeros {
+    if unmap || pattern.is_none_or(|block| block.iter().all(|byte| *byte == 0)) {
         let done = if unmap {
             unit.device.discard(offset, length).await
         } else {

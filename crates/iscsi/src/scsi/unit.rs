@@ -9,9 +9,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::attention::{Attention, Attentions};
+use super::copy::Copies;
 use super::flush::FlushGroup;
 use super::ranges::Ranges;
 use super::reservation::Reservations;
+use super::sense::{Sense, key};
 
 /// What a unit says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,10 @@ pub struct LogicalUnit {
     pub descriptor_sense: AtomicBool,
     /// Mode page 0a: software write protect.
     pub software_protect: AtomicBool,
+    /// A SANITIZE is under way.
+    pub sanitizing: AtomicBool,
+    /// Blocks that the device writes all or not at all, power loss included; none when 0.
+    pub atomic_blocks: u32,
     pub reservations: Reservations,
     pub ranges: Ranges,
     pub flushes: FlushGroup,
@@ -97,6 +103,8 @@ pub struct Nexus {
     pub attentions: Attentions,
     /// It has prevented medium removal.
     pub prevents_removal: AtomicBool,
+    /// How its latest EXTENDED COPY commands ended.
+    pub copies: Copies,
     /// Reaches the connection.
     pub orders: mpsc::Sender<Order>,
 }
@@ -115,6 +123,8 @@ impl LogicalUnit {
             ejected: AtomicBool::new(false),
             descriptor_sense: AtomicBool::new(false),
             software_protect: AtomicBool::new(false),
+            sanitizing: AtomicBool::new(false),
+            atomic_blocks: 0,
             reservations: Reservations::default(),
             ranges: Ranges::default(),
             nexuses: Mutex::default(),
@@ -134,6 +144,12 @@ impl LogicalUnit {
         self.read_only.load(Ordering::Relaxed)
             || self.software_protect.load(Ordering::Relaxed)
             || self.device.read_only()
+    }
+
+    /// Fails when the medium was ejected.
+    pub fn check_medium(&self) -> Result<(), Sense> {
+        let ejected = self.ejected.load(Ordering::Relaxed);
+        if ejected { Err(Sense::new(key::NOT_READY, 0x3a, 0x00)) } else { Ok(()) }
     }
 
     /// The device's own block length as a power of two of logical blocks.

@@ -3,11 +3,11 @@
 use super::block::COMPARE_AND_WRITE_MAX;
 use super::inquiry::padded;
 use super::thin::{UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, WRITE_SAME_MAX};
-use super::unit::Nexus;
-use super::{TRANSFER_MAX, mode};
+use super::unit::{LogicalUnit, Nexus};
+use super::{TRANSFER_MAX, copy, mode};
 
 /// The pages there are, ascending.
-const PAGES: [u8; 9] = [0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2];
+const PAGES: [u8; 10] = [0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2];
 
 /// A page with its header, or nothing when it is not offered.
 pub fn page(nexus: &Nexus, page: u8) -> Option<Vec<u8>> {
@@ -19,7 +19,8 @@ pub fn page(nexus: &Nexus, page: u8) -> Option<Vec<u8>> {
         // Every mode page has one set of values for all.
         0x87 => vec![0x3f, 0xff, 0x00, 0x00],
         0x88 => ports(nexus),
-        0xb0 => block_limits(nexus.unit.block_size, nexus.unit.physical_exponent()),
+        0x8f => copy::third_party_page(),
+        0xb0 => block_limits(&nexus.unit),
         0xb1 => characteristics(),
         // LBPU, LBPWS, LBPWS10, LBPRZ; thin.
         0xb2 => vec![0x00, 0xe4, 0x02, 0x00],
@@ -89,12 +90,12 @@ fn ports(nexus: &Nexus) -> Vec<u8> {
     body
 }
 
-fn block_limits(block_size: u32, physical_exponent: u8) -> Vec<u8> {
-    let granularity = 1u32 << physical_exponent;
+fn block_limits(unit: &LogicalUnit) -> Vec<u8> {
+    let (block_size, granularity) = (unit.block_size, 1u32 << unit.physical_exponent());
     let mut body = vec![0; 0x3c];
     body[1] = COMPARE_AND_WRITE_MAX;
     body[2..4].copy_from_slice(&(granularity as u16).to_be_bytes());
-    body[4..8].copy_from_slice(&(TRANSFER_MAX / block_size).to_be_bytes());
+    body[4..8].copy_from_slice(&TRANSFER_MAX.to_be_bytes());
     body[8..12].copy_from_slice(&(OPTIMAL_TRANSFER / block_size).to_be_bytes());
     body[16..20].copy_from_slice(&UNMAP_BLOCKS_MAX.to_be_bytes());
     body[20..24].copy_from_slice(&UNMAP_DESCRIPTORS_MAX.to_be_bytes());
@@ -104,6 +105,7 @@ fn block_limits(block_size: u32, physical_exponent: u8) -> Vec<u8> {
     // UGAVALID, alignment 0.
     body[28] = 0x80;
     body[32..40].copy_from_slice(&WRITE_SAME_MAX.to_be_bytes());
+    body[40..44].copy_from_slice(&unit.atomic_blocks.to_be_bytes());
     body
 }
 
@@ -114,6 +116,8 @@ fn characteristics() -> Vec<u8> {
     let mut body = vec![0; 60];
     // Not rotating.
     body[1] = 0x01;
+    // After a block erase or a cryptographic erase reads work at once: WABEREQ and WACEREQ are 1.
+    body[3] = 0x50;
     body
 }
 

@@ -36,6 +36,9 @@ pub struct Lun {
     pub read_only: bool,
     /// The medium can be ejected.
     pub removable: bool,
+    /// Bytes that the device writes all or not at all, even through power loss, whatever their alignment to blocks;
+    /// WRITE ATOMIC is offered up to it. 0 unless the backend promises it.
+    pub atomic_write: u32,
     /// Where persistent reservations are kept; without it they end with the export.
     pub reservations: Option<Arc<dyn ReservationStore>>,
 }
@@ -53,6 +56,7 @@ impl Lun {
             block_size: 512,
             read_only: false,
             removable: false,
+            atomic_write: 0,
             reservations: None,
         }
     }

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::chap::Chap;
 use crate::login::proper_name;
+use crate::scsi::COLLECT_MAX;
 use crate::scsi::attention::Attention;
 use crate::scsi::reservation::Reservations;
 use crate::scsi::unit::{Identity, LogicalUnit};
@@ -304,6 +305,7 @@ fn same_unit(unit: &LogicalUnit, lun: &Lun) -> bool {
         && Arc::ptr_eq(&unit.device, &lun.device)
         && unit.block_size == lun.block_size
         && unit.removable == lun.removable
+        && unit.atomic_blocks == atomic_blocks(lun)
         && unit.identity == identity(lun)
 }
 
@@ -320,9 +322,15 @@ fn identity(lun: &Lun) -> Identity {
     }
 }
 
+/// No more than is gathered for one command.
+fn atomic_blocks(lun: &Lun) -> u32 {
+    lun.atomic_write.min(COLLECT_MAX) / lun.block_size
+}
+
 async fn new_unit(lun: &Lun) -> Result<LogicalUnit, TargetError> {
     let mut unit = LogicalUnit::new(lun.number, lun.device.clone(), identity(lun), lun.block_size);
     unit.removable = lun.removable;
+    unit.atomic_blocks = atomic_blocks(lun);
     unit.reservations = Reservations::load(lun.reservations.clone())
         .await
         .map_err(|e| TargetError::Reservations(lun.number, e))?;

@@ -188,7 +188,6 @@ impl Registry {
                         tsih,
                         cid: granted.cid,
                         initiator: granted.initiator.clone(),
-                        isid: granted.isid,
                         port: port.clone(),
                         peer,
                         export: export.clone(),

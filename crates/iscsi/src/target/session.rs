@@ -18,7 +18,6 @@ pub struct Session {
     pub tsih: u16,
     pub cid: u16,
     pub initiator: String,
-    pub isid: [u8; 6],
     /// The initiator port's name: what reservations are held by.
     pub port: Arc<str>,
     pub peer: SocketAddr,

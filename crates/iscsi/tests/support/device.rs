@@ -1,4 +1,5 @@
 //! Devices for tests and examples: memory, and a sparse file.
+#![allow(clippy::unwrap_used)] // test code
 
 use std::fs::File;
 use std::io;
@@ -77,13 +78,18 @@ impl BlockDevice for Memory {
 pub struct SparseFile {
     file: Arc<File>,
     size: AtomicU64,
+    block_size: u32,
 }
 
 impl SparseFile {
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
+        Self::with_block_size(path, 512)
+    }
+
+    pub fn with_block_size(path: &Path, block_size: u32) -> io::Result<Arc<Self>> {
         let file = File::options().read(true).write(true).open(path)?;
         let size = AtomicU64::new(file.metadata()?.len());
-        Ok(Arc::new(Self { file: Arc::new(file), size }))
+        Ok(Arc::new(Self { file: Arc::new(file), size, block_size }))
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
@@ -100,7 +106,7 @@ impl BlockDevice for SparseFile {
     }
 
     fn block_size(&self) -> u32 {
-        4096
+        self.block_size
     }
 
     async fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {

@@ -1,7 +1,9 @@
 //! What the tests share: targets on loopback and devices to serve.
 #![allow(dead_code)] // each test binary uses its part
+#![allow(clippy::unwrap_used)] // test code
 
 pub mod device;
+pub mod raw;
 
 use std::sync::Arc;
 
