@@ -4,6 +4,7 @@
 //! Handlers take a checked [`call::Call`] and give an [`answer::Answer`]; they know neither SQL nor versions.
 
 pub mod answer;
+mod attachment;
 pub mod auth;
 mod backup;
 mod call;
@@ -20,6 +21,7 @@ mod raw;
 pub mod route;
 pub mod schema;
 mod service;
+mod snapshot;
 mod table;
 mod volume;
 mod volume_action;

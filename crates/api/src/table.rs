@@ -6,7 +6,8 @@ use crate::route::Gate::{Caller, Open, Resource};
 use crate::route::{Route, action, delete, get, post, put, ring, run};
 use crate::schema::requests::*;
 use crate::{
-    backup, catalogue, job, message, quota, service, volume, volume_action, volume_metadata, volume_type,
+    attachment, backup, catalogue, job, message, quota, service, snapshot, volume, volume_action,
+    volume_metadata, volume_type,
 };
 
 /// `/v3`. Rows with fixed last segments stand before rows with parameters there.
@@ -26,11 +27,46 @@ pub const V3: &[Route] = &[
     put   ("/volumes/{id}/metadata/{key}",         Resource(VolumeMetadataUpdate), &METADATA_ITEM, 200, run!(volume_metadata::set)),
     delete("/volumes/{id}/metadata/{key}",         Resource(VolumeMetadataDelete),                 200, run!(volume_metadata::unset)),
 
+    action("/volumes/{id}/action", "os-reserve",               Resource(VolumeReserve),              &OS_RESERVE,               202, run!(volume_action::reserve)),
+    action("/volumes/{id}/action", "os-unreserve",             Resource(VolumeUnreserve),            &OS_UNRESERVE,             202, run!(volume_action::unreserve)),
+    action("/volumes/{id}/action", "os-begin_detaching",       Resource(VolumeBeginDetaching),       &OS_BEGIN_DETACHING,       202, run!(volume_action::begin_detaching)),
+    action("/volumes/{id}/action", "os-roll_detaching",        Resource(VolumeRollDetaching),        &OS_ROLL_DETACHING,        202, run!(volume_action::roll_detaching)),
+    action("/volumes/{id}/action", "os-attach",                Resource(VolumeAttach),               &OS_ATTACH,                202, run!(volume_action::attach)),
+    action("/volumes/{id}/action", "os-detach",                Resource(VolumeDetach),               &OS_DETACH,                202, run!(volume_action::detach)),
+    action("/volumes/{id}/action", "os-force_detach",          Resource(VolumeForceDetach),          &OS_FORCE_DETACH,          202, run!(volume_action::force_detach)),
+    action("/volumes/{id}/action", "os-initialize_connection", Resource(VolumeInitializeConnection), &OS_INITIALIZE_CONNECTION, 200, run!(volume_action::initialize_connection)),
+    action("/volumes/{id}/action", "os-terminate_connection",  Resource(VolumeTerminateConnection),  &OS_TERMINATE_CONNECTION,  202, run!(volume_action::terminate_connection)),
+    action("/volumes/{id}/action", "os-extend",                Resource(VolumeExtend),               &OS_EXTEND,                202, run!(volume_action::extend)),
+    action("/volumes/{id}/action", "os-extend_volume_completion", Resource(VolumeExtendCompletion),  &OS_EXTEND_VOLUME_COMPLETION, 202, run!(volume_action::extend_completion)),
     action("/volumes/{id}/action", "os-set_bootable",          Resource(VolumeUpdate),               &OS_SET_BOOTABLE,          200, run!(volume_action::set_bootable)),
     action("/volumes/{id}/action", "os-update_readonly_flag",  Resource(VolumeReadonly),             &OS_UPDATE_READONLY_FLAG,  202, run!(volume_action::set_readonly)),
+    action("/volumes/{id}/action", "os-reset_status",          Resource(VolumeResetStatus),          &OS_RESET_STATUS_VOLUME,   202, run!(volume_action::reset_status)),
     action("/volumes/{id}/action", "os-force_delete",          Resource(VolumeForceDelete),          &OS_FORCE_DELETE,          202, run!(volume_action::force_delete)),
 
+    get   ("/snapshots",                           Caller(SnapshotList),                           200, run!(snapshot::list)),
+    post  ("/snapshots",                           Resource(SnapshotCreate), &SNAPSHOT_CREATE,     202, run!(snapshot::create)),
+    get   ("/snapshots/detail",                    Caller(SnapshotList),                           200, run!(snapshot::list_detail)),
+    get   ("/snapshots/{id}",                      Resource(SnapshotShow),                         200, run!(snapshot::show)),
+    put   ("/snapshots/{id}",                      Resource(SnapshotUpdate), &SNAPSHOT_UPDATE,     200, run!(snapshot::update)),
+    delete("/snapshots/{id}",                      Resource(SnapshotDelete),                       202, run!(snapshot::delete)),
+    action("/snapshots/{id}/action", "os-reset_status",           Resource(SnapshotResetStatus),  &OS_RESET_STATUS_SNAPSHOT,  202, run!(snapshot::reset_status)),
+    action("/snapshots/{id}/action", "os-force_delete",           Resource(SnapshotForceDelete),  &OS_FORCE_DELETE,           202, run!(snapshot::force_delete)),
+    action("/snapshots/{id}/action", "os-update_snapshot_status", Resource(SnapshotUpdateStatus), &OS_UPDATE_SNAPSHOT_STATUS, 202, run!(snapshot::report)),
+    get   ("/snapshots/{id}/metadata",             Resource(SnapshotMetadataShow),                 200, run!(snapshot::metadata)),
+    post  ("/snapshots/{id}/metadata",             Resource(SnapshotMetadataUpdate), &SNAPSHOT_METADATA, 200, run!(snapshot::metadata_merge)),
+    put   ("/snapshots/{id}/metadata",             Resource(SnapshotMetadataUpdate), &SNAPSHOT_METADATA, 200, run!(snapshot::metadata_replace)),
+    get   ("/snapshots/{id}/metadata/{key}",       Resource(SnapshotMetadataShow),                 200, run!(snapshot::metadata_show)),
+    put   ("/snapshots/{id}/metadata/{key}",       Resource(SnapshotMetadataUpdate), &SNAPSHOT_METADATA_ITEM, 200, run!(snapshot::metadata_set)),
+    delete("/snapshots/{id}/metadata/{key}",       Resource(SnapshotMetadataDelete),               200, run!(snapshot::metadata_unset)),
 
+    get   ("/attachments",                         Open,                                           200, run!(attachment::list)),
+    post  ("/attachments",                         Resource(AttachmentCreate), &ATTACHMENT_CREATE, 200, run!(attachment::create)),
+    get   ("/attachments/detail",                  Open,                                           200, run!(attachment::list_detail)),
+    get   ("/attachments/summary",                 Open,                                           200, run!(attachment::nothing)),
+    get   ("/attachments/{id}",                    Open,                                           200, run!(attachment::show)),
+    put   ("/attachments/{id}",                    Resource(AttachmentUpdate), &ATTACHMENT_UPDATE, 200, run!(attachment::update)),
+    delete("/attachments/{id}",                    Resource(AttachmentDelete),                     200, run!(attachment::delete)),
+    action("/attachments/{id}/action", "os-complete", Resource(AttachmentComplete), &OS_COMPLETE,  204, run!(attachment::complete)),
 
     get   ("/backups",                             Caller(BackupList),                             200, run!(backup::list)),
     post  ("/backups",                             Caller(BackupCreate),     &BACKUP_CREATE,       202, run!(backup::create)),

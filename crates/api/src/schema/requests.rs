@@ -137,6 +137,9 @@ pub const OS_INITIALIZE_CONNECTION: Body = body(&[envelope!(
 pub const OS_TERMINATE_CONNECTION: Body =
     body(&[envelope!("os-terminate_connection", closed!(["connector"] "connector": CONNECTOR))]);
 pub const OS_EXTEND: Body = body(&[envelope!("os-extend", closed!(["new_size"] "new_size": SIZE))]);
+const TEXT_NULL_OR_BOOL: Schema = &[Type(&[T::String, T::Null, T::Boolean])];
+pub const OS_EXTEND_VOLUME_COMPLETION: Body =
+    body(&[envelope!("os-extend_volume_completion", closed!([] "error": TEXT_NULL_OR_BOOL))]);
 pub const OS_SET_BOOTABLE: Body =
     body(&[envelope!("os-set_bootable", closed!(["bootable"] "bootable": BOOL))]);
 pub const OS_UPDATE_READONLY_FLAG: Body =

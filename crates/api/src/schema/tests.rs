@@ -70,8 +70,8 @@ fn recorded_bodies_are_judged_as_they_were() {
 }
 
 /// At least so many recorded bodies reach a served route.
-const MIN_REFUSED: usize = 20;
-const MIN_ACCEPTED: usize = 20;
+const MIN_REFUSED: usize = 30;
+const MIN_ACCEPTED: usize = 40;
 
 fn replace_placeholders(text: &str) -> String {
     let mut out = String::new();
