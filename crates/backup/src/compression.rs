@@ -7,6 +7,9 @@
 //! | `bz2`, `bzip2` | bzip2, one or more streams |
 //! | `zstd` | one Zstandard frame that states its content's size, which Cinder's library needs |
 //!
+//! `none` also stands for an object that compression would not make smaller. Whether it would is tried, except that long
+//! objects for zlib and bzip2 are judged by samples first.
+//!
 //! zlib and bzip2 objects are packed in pieces on all cores: deflate blocks that end on byte boundaries under one zlib
 //! header and checksum, bzip2 streams one after the other. Every reader of these formats takes them.
 
@@ -169,6 +172,15 @@ pub(crate) fn pack(codec: Codec, data: &[u8]) -> Result<Packed> {
         }
         Codec::None | Codec::Zstd => Err(failed(format!("{} has no pieces", codec.name()))),
     }
+}
+
+/// Whether a sample of data would not shrink: it is packed or encrypted already. Fast, and on the side of trying.
+pub(crate) fn is_packed(sample: &[u8]) -> bool {
+    // Level 1 uses fixed codes, which do not show that some bytes are rarer than others.
+    let mut stream = Compress::new(flate2::Compression::new(2), false);
+    let mut out = vec![0; sample.len() - sample.len() / 64];
+    // It fits into a little less room than it has, or it does not.
+    !matches!(stream.compress(sample, &mut out, FlushCompress::Finish), Ok(Status::StreamEnd))
 }
 
 /// Packs a piece of zeros as long as [`ZEROES`], once for all.
@@ -429,6 +441,19 @@ mod tests {
         let mut read = Vec::new();
         io::copy(&mut flate2::read::ZlibDecoder::new(&text[..]), &mut read).unwrap();
         assert_eq!(read, plain); // the decoder checks the Adler-32
+    }
+
+    #[test]
+    fn samples_tell_packed_data_from_other() {
+        let mut state = 1_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        let packed: Vec<u8> = (0..16_384).map(|_| noise()).collect();
+        assert!(is_packed(&packed));
+        let seven_bits: Vec<u8> = packed.iter().map(|byte| byte & 0x7f).collect();
+        assert!(!is_packed(&seven_bits) && !is_packed(&[0; 4096]));
     }
 
     #[test]

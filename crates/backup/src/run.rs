@@ -137,11 +137,10 @@ impl Run {
         stretch: std::ops::Range<u64>,
         pieces: mpsc::Sender<Piece>,
     ) -> Result<()> {
-        let mut at = stretch.start;
-        while at < stretch.end {
+        let mut scan = Scan { device, at: stretch.start, end: stretch.end, known: None };
+        while scan.at < scan.end {
             self.check()?;
-            let piece = read_piece(device, at, stretch.end - at).await?;
-            at += piece.len();
+            let piece = scan.next().await?;
             if pieces.send(piece).await.is_err() {
                 break;
             }
@@ -198,36 +197,58 @@ pub(crate) fn is_zero(data: &[u8]) -> bool {
     data.chunks(ZEROES.len()).all(|run| run == &ZEROES[..run.len()])
 }
 
-/// Reads the next bytes of at most `left` at `at`: a piece of data, or a longer piece of zeros.
-async fn read_piece(device: &Device, at: u64, left: u64) -> Result<Piece> {
-    let extent = device.block_status(at, left).await.map_err(|e| Error::device("map", at, e))?;
-    let length = extent.length.min(left);
-    if length == 0 {
-        let empty = std::io::Error::other("the device reports an empty extent");
-        return Err(Error::device("map", at, empty));
+/// A volume being read in pieces.
+struct Scan<'a> {
+    device: &'a Device,
+    at: u64,
+    end: u64,
+    /// The extent last asked about, and its end. Asked once for each extent: some file systems look through all of
+    /// it to answer.
+    known: Option<(ExtentKind, u64)>,
+}
+
+impl Scan<'_> {
+    /// The next bytes: a piece of data, or a longer piece of zeros.
+    async fn next(&mut self) -> Result<Piece> {
+        let (at, left) = (self.at, self.end - self.at);
+        let (kind, end) = match self.known {
+            Some((kind, end)) if end > at => (kind, end),
+            _ => extent(self.device, at, left).await?,
+        };
+        self.known = Some((kind, end));
+        let length = (end - at).min(left);
+        if kind != ExtentKind::Data && (length == left || length >= SMALL_HOLE) {
+            let length = length.min(ZERO_PIECE);
+            self.at += length;
+            return Ok(Piece::Zeroes(length));
+        }
+        let length = length.clamp(SMALL_HOLE, PIECE).min(left);
+        let mut buffer = vec![0; length as usize];
+        self.device.read(at, &mut buffer).await.map_err(|e| Error::device("read", at, e))?;
+        self.at += length;
+        Ok(match is_zero(&buffer) {
+            true => Piece::Zeroes(length),
+            false => Piece::Data(buffer.into()),
+        })
     }
-    if extent.kind != ExtentKind::Data && (length == left || length >= SMALL_HOLE) {
-        return Ok(Piece::Zeroes(length.min(ZERO_PIECE)));
+}
+
+/// What the device holds from `at`, and up to where.
+pub(crate) async fn extent(device: &Device, at: u64, length: u64) -> Result<(ExtentKind, u64)> {
+    let extent = device.block_status(at, length).await.map_err(|e| Error::device("map", at, e))?;
+    match extent.length {
+        0 => Err(Error::device("map", at, std::io::Error::other("the device reports an empty extent"))),
+        length => Ok((extent.kind, at.saturating_add(length))),
     }
-    let length = length.clamp(SMALL_HOLE, PIECE).min(left);
-    let mut buffer = vec![0; length as usize];
-    device.read(at, &mut buffer).await.map_err(|e| Error::device("read", at, e))?;
-    Ok(match is_zero(&buffer) {
-        true => Piece::Zeroes(length),
-        false => Piece::Data(buffer.into()),
-    })
 }
 
 /// Whether a stretch is known to read as zeros without reading it.
 pub(crate) async fn is_hole(device: &Device, mut stretch: std::ops::Range<u64>) -> Result<bool> {
     while stretch.start < stretch.end {
-        let at = stretch.start;
-        let extent =
-            device.block_status(at, stretch.end - at).await.map_err(|e| Error::device("map", at, e))?;
-        if extent.kind == ExtentKind::Data || extent.length == 0 {
-            return Ok(false);
+        match extent(device, stretch.start, stretch.end - stretch.start).await? {
+            (ExtentKind::Data, _) => return Ok(false),
+            (_, end) => stretch.start = end,
         }
-        stretch.start += extent.length;
     }
     Ok(true)
 }

@@ -134,6 +134,25 @@ async fn incompressible_objects_are_stored_as_they_are_and_mixed_ones_are_not() 
 }
 
 #[tokio::test]
+async fn long_packed_objects_are_found_out_without_packing_them() {
+    let mut bench = Bench::new("zlib");
+    bench.config = PipelineConfig { chunk_size: 16 << 20, block_size: 1 << 20, ..bench.config };
+    let device = Arc::new(MemoryDevice::new(32 << 20));
+    let mut dice = Dice::new(2);
+    device.put(0, &dice.noise(32 << 20));
+    device.put(24 << 20, &dice.text(2 << 20)); // one that is worth packing for an eighth of it
+    bench.back_up(device.clone()).await;
+    // The first is read once and by samples, the second twice at most.
+    assert!(device.read_bytes.load(Ordering::Relaxed) < (16 + 2 * 16 + 2) << 20);
+    let text = std::fs::read_to_string(bench.object("_metadata")).unwrap();
+    let found: Vec<&str> = text.lines().filter(|line| line.contains("compression")).map(str::trim).collect();
+    assert_eq!(found, [r#""compression": "none","#, r#""compression": "zlib","#]);
+    let target = Arc::new(MemoryDevice::new(32 << 20));
+    bench.restore_to(target.clone(), TargetState::New).await.unwrap();
+    assert!(target.bytes() == device.bytes());
+}
+
+#[tokio::test]
 async fn an_unchanged_volume_makes_an_empty_incremental() {
     let mut bench = Bench::new("zlib");
     let device = Arc::new(MemoryDevice::new(300_000));

@@ -5,15 +5,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use model::block::ExtentKind;
 use tokio::sync::{Mutex, mpsc};
 
 use super::CreateBackup;
-use crate::compression::{Codec, Joiner, Packed, ZstdPacker, pack, pack_zeroes};
+use crate::compression::{self, Codec, Joiner, Packed, ZstdPacker, pack, pack_zeroes};
 use crate::error::{Error, Result};
 use crate::format::hashes::Hash;
 use crate::format::metadata::ObjectEntry;
 use crate::format::name;
-use crate::run::{HashStage, Md5Stage, Pending, Piece, Run, core_count, is_hole, zero_hash};
+use crate::run::{HashStage, Md5Stage, Pending, Piece, Run, core_count, extent, is_hole, zero_hash};
 use crate::store::{Upload, ZEROES};
 
 /// Bytes gathered before the store gets them; an object that stays below is put in one go.
@@ -22,6 +23,12 @@ const GATHER: usize = 1 << 20;
 const SHARED_ZEROES: u64 = 8 << 20;
 /// Lengths of such objects that are remembered: chunks, and the last one.
 const SHARED_LENGTHS: usize = 4;
+/// Objects that are at least this long are sampled before they are packed.
+const SAMPLED_LENGTH: u64 = 8 << 20;
+/// Samples of an object, evenly spread: what would shrink by a tenth escapes notice once in thirty objects.
+const SAMPLES: u64 = 32;
+/// Bytes of a sample.
+const SAMPLE_SIZE: usize = 16 << 10;
 
 /// A stretch of the volume that becomes one object.
 #[derive(Debug)]
@@ -115,7 +122,10 @@ impl<'a> Objects<'a> {
     /// Puts one object: compressed if that makes it smaller, else as it is.
     pub async fn put(&self, span: Span) -> Result<Stored> {
         self.run.check()?;
-        let wanted = self.request.config.compression.codec();
+        let mut wanted = self.request.config.compression.codec();
+        if self.is_packed(&span, wanted).await? {
+            wanted = Codec::None;
+        }
         let compressible = wanted != Codec::None;
         if compressible
             && span.length() >= SHARED_ZEROES
@@ -138,6 +148,32 @@ impl<'a> Objects<'a> {
         };
         let stored_bytes = output.finish().await?;
         self.stored(span, digests, codec, stored_bytes)
+    }
+
+    /// Whether samples say that a long object would not shrink, as with an encrypted volume: packing all of it, only to
+    /// read it again and put it as it is, takes ten times as long.
+    async fn is_packed(&self, span: &Span, codec: Codec) -> Result<bool> {
+        // Zstandard notices by itself, quickly.
+        if !matches!(codec, Codec::Zlib | Codec::Bzip2) || span.length() < SAMPLED_LENGTH {
+            return Ok(false);
+        }
+        let device = &self.request.source;
+        let mut data_end = 0;
+        for index in 0..SAMPLES {
+            let at = span.stretch.start + span.length() / SAMPLES * index;
+            if at >= data_end {
+                match extent(device, at, span.stretch.end - at).await? {
+                    (ExtentKind::Data, end) => data_end = end,
+                    _ => return Ok(false), // zeros shrink
+                }
+            }
+            let mut sample = vec![0; SAMPLE_SIZE];
+            device.read(at, &mut sample).await.map_err(|e| Error::device("read", at, e))?;
+            if !self.run.compute(move || compression::is_packed(&sample)).await {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Puts an object of zeros that was packed before, or packs it.
