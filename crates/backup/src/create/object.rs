@@ -181,7 +181,7 @@ impl<'a> Objects<'a> {
         let length = span.length();
         let object = {
             let mut known = self.zeroes.lock().await;
-            if known.len() > SHARED_LENGTHS {
+            if known.len() >= SHARED_LENGTHS {
                 known.clear();
             }
             match known.get(&length) {
