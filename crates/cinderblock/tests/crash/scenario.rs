@@ -186,6 +186,73 @@ pub const SCENARIOS: &[Scenario] = &[
         },
         after: |site, ids, _| Box::pin(async move { detached(site, &ids).await }),
     },
+    Scenario {
+        name: "at rest",
+        operation: "volume.extend",
+        prepare: |site| Box::pin(filled(site)),
+        trigger: |site, ids| Box::pin(extend(site, ids)),
+        after: |site, ids, done| Box::pin(the_grown_volume(site, ids, done, "available")),
+    },
+    Scenario {
+        name: "attached",
+        operation: "volume.extend",
+        prepare: |site| Box::pin(attached(site)),
+        trigger: |site, ids| Box::pin(extend(site, ids)),
+        after: |site, ids, done| Box::pin(the_grown_volume(site, ids, done, "in-use")),
+    },
+    Scenario {
+        name: "at rest",
+        operation: "snapshot.create",
+        prepare: |site| Box::pin(filled(site)),
+        trigger: |site, ids| Box::pin(create_snapshot(site, ids)),
+        after: |site, ids, done| Box::pin(the_new_snapshot(site, ids, done)),
+    },
+    Scenario {
+        name: "attached",
+        operation: "snapshot.create",
+        prepare: |site| Box::pin(attached(site)),
+        trigger: |site, ids| Box::pin(create_snapshot(site, ids)),
+        after: |site, ids, done| Box::pin(the_new_snapshot(site, ids, done)),
+    },
+    Scenario {
+        name: "at rest",
+        operation: "snapshot.delete",
+        prepare: |site| {
+            Box::pin(async {
+                let mut ids = filled(site).await;
+                site.start(None, None).await;
+                ids["snapshot"] = site.snapshot(&text(&ids, "volume")).await.into();
+                ids
+            })
+        },
+        trigger: |site, ids| {
+            Box::pin(async move {
+                site.try_call("DELETE", &format!("/v3/snapshots/{}", text(&ids, "snapshot")), None).await;
+            })
+        },
+        after: |site, ids, _| {
+            Box::pin(async move {
+                gone(site, "snapshots", &text(&ids, "snapshot")).await;
+                site.stop().await;
+                site.check(&text(&ids, "volume"), 7).await;
+            })
+        },
+    },
+    Scenario {
+        name: "attached",
+        operation: "backup.create",
+        prepare: |site| Box::pin(attached(site)),
+        trigger: |site, ids| Box::pin(create_backup(site, ids, false)),
+        after: |site, ids, done| {
+            Box::pin(async move {
+                let path = format!("/v3/volumes/{}", text(&ids, "volume"));
+                site.until(&path, "volume", &["in-use"]).await;
+                let listed = site.call("GET", "/v3/backups/detail", None).await;
+                let wanted = if done { "available" } else { "error" };
+                assert_eq!(listed["backups"][0]["status"], wanted, "{listed}");
+            })
+        },
+    },
 ];
 
 fn admin() -> Context {
@@ -318,4 +385,57 @@ async fn the_new_backup(site: &mut Site, ids: Ids, done: bool) {
 async fn gone(site: &Site, collection: &str, id: &str) {
     let answer = site.try_call("GET", &format!("/v3/{collection}/{id}"), None).await;
     assert_eq!(answer.map(|(status, _)| status), Some(404), "{}", site.log());
+}
+
+fn connector() -> Value {
+    json!({ "initiator": "iqn.2026-11.io.cinderblock:crash", "host": "host", "ip": "127.0.0.1", "multipath": false })
+}
+
+/// A volume with a pattern on it, attached. The service is running afterwards.
+async fn attached(site: &mut Site) -> Ids {
+    let mut ids = filled(site).await;
+    site.start(None, None).await;
+    let body = json!({ "attachment": { "volume_uuid": ids["volume"], "connector": connector() } });
+    let made = site.call("POST", "/v3/attachments", Some(body)).await;
+    let id = made["attachment"]["id"].as_str().expect("an id").to_owned();
+    site.call("POST", &format!("/v3/attachments/{id}/action"), Some(json!({ "os-complete": null }))).await;
+    ids["attachment"] = id.into();
+    ids
+}
+
+async fn extend(site: &Site, ids: Ids) {
+    let path = format!("/v3/volumes/{}/action", text(&ids, "volume"));
+    site.try_call("POST", &path, Some(json!({ "os-extend": { "new_size": 2 } }))).await;
+}
+
+async fn the_grown_volume(site: &mut Site, ids: Ids, done: bool, status: &str) {
+    let id = text(&ids, "volume");
+    let volume = site.call("GET", &format!("/v3/volumes/{id}"), None).await["volume"].clone();
+    if done {
+        assert_eq!((&volume["status"], &volume["size"]), (&json!(status), &json!(2)), "{volume}");
+    } else {
+        assert_eq!((&volume["status"], &volume["size"]), (&json!("error_extending"), &json!(1)), "{volume}");
+    }
+    site.stop().await;
+    site.check(&id, 7).await;
+}
+
+async fn create_snapshot(site: &Site, ids: Ids) {
+    let body = json!({ "snapshot": { "volume_id": ids["volume"] } });
+    site.try_call("POST", "/v3/snapshots", Some(body)).await;
+}
+
+async fn the_new_snapshot(site: &mut Site, ids: Ids, done: bool) {
+    let listed = site.call("GET", "/v3/snapshots/detail", None).await;
+    let snapshots = listed["snapshots"].as_array().expect("a list").clone();
+    assert_eq!(snapshots.len(), 1, "{listed}");
+    let wanted = if done { "available" } else { "error" };
+    assert_eq!(snapshots[0]["status"], wanted, "{listed}");
+    if done {
+        let copy = site.volume(json!({ "snapshot_id": snapshots[0]["id"], "name": "copy" })).await;
+        site.stop().await;
+        site.check(&copy, 7).await;
+    }
+    site.stop().await;
+    site.check(&text(&ids, "volume"), 7).await;
 }
