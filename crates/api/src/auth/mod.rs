@@ -81,7 +81,12 @@ impl Auth {
     /// Judges a request. `url` is the one that was asked for.
     pub async fn judge(&self, headers: &HeaderMap, url: &str) -> Verdict {
         match self {
-            Self::Open => Verdict::Known(by_token(headers).unwrap_or_else(default_caller)),
+            // Clients that must send some token send a word of their own (keystoneauth: `notused`): only a pair names a project.
+            Self::Open => {
+                let named = by_token(headers)
+                    .filter(|_| text(headers, "x-auth-token").is_some_and(|t| t.contains(':')));
+                Verdict::Known(named.unwrap_or_else(default_caller))
+            }
             Self::NoAuth => by_token(headers).map_or_else(|| hand_out(headers, url), Verdict::Known),
             Self::Basic(file) => {
                 let Some((user, password)) = credentials(headers) else {
@@ -175,7 +180,11 @@ mod tests {
         let who = |user: &str, project: &str| Some((user.to_owned(), project.to_owned()));
         assert_eq!(judged(&Auth::Open, &[]).await.ok(), who("admin", DEFAULT_PROJECT));
         assert_eq!(judged(&Auth::Open, &[("x-auth-token", "u:p")]).await.ok(), who("u", "p"));
-        assert_eq!(judged(&Auth::Open, &[("x-auth-token", "u")]).await.ok(), who("u", "u"));
+        assert_eq!(
+            judged(&Auth::Open, &[("x-auth-token", "notused")]).await.ok(),
+            who("admin", DEFAULT_PROJECT)
+        );
+        assert_eq!(judged(&Auth::NoAuth, &[("x-auth-token", "u")]).await.ok(), who("u", "u"));
         assert_eq!(judged(&Auth::NoAuth, &[("x-auth-token", "u:p:q")]).await.ok(), who("u", "p:q"));
     }
 

@@ -76,7 +76,7 @@ pub struct ShowFields {
     /// Show the password too
     #[arg(long)]
     secrets: bool,
-    /// Print only the address that qemu-img and iscsi-ls take; it holds the password
+    /// Print only the address that qemu-img and iscsi-ls take, with the password in it; a new attachment counts as attached then
     #[arg(long, conflicts_with_all = ["secrets", "json"])]
     url: bool,
 }
@@ -146,7 +146,13 @@ impl Command {
                 });
                 let volume_id = client.find_volume(&volume).await?.id;
                 let wanted = NewAttachment { volume_id, instance, connector: host.connector(), mode };
-                session.show_attachment(&client.create_attachment(&wanted).await?, show)
+                let made = client.create_attachment(&wanted).await?;
+                session.show_attachment(&made, show)?;
+                if show.url {
+                    // Whoever asks for the address connects with it now.
+                    client.complete_attachment(&made.id).await?;
+                }
+                Ok(())
             }
             Self::Update { attachment, show, host } => {
                 let connector = host
