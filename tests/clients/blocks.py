@@ -57,7 +57,7 @@ class Disk:
 
     def inquiry(self):
         """The standard inquiry, by libiscsi."""
-        return run(["iscsi-inq", "--initiator", self.initiator, self.url])
+        return run(["iscsi-inq", "-i", self.initiator, self.url])
 
     def is_reachable(self):
         """Whether this initiator can log in and read."""
@@ -67,7 +67,7 @@ class Disk:
 
 def discover(portal, initiator):
     """The targets that a portal tells an initiator of."""
-    return run(["iscsi-ls", "--initiator", initiator, f"iscsi://{portal}"])
+    return run(["iscsi-ls", "-i", initiator, f"iscsi://{portal}"])
 
 
 def run(command):

@@ -23,7 +23,7 @@ class Client:
         return self.storage.create_volume(name=name, size=size, **origin).id
 
     def create_snapshot(self, volume, name):
-        return self.storage.create_snapshot(volume_id=volume, name=name).id
+        return self.storage.create_snapshot(volume_id=volume, name=name, force=True).id
 
     def create_backup(self, volume, name, incremental=False, force=False):
         return self.storage.create_backup(volume_id=volume, name=name, is_incremental=incremental, force=force).id
