@@ -36,7 +36,10 @@ class Client:
         return self.json("volume", "create", "--size", str(size), *origin, name)["id"]
 
     def create_snapshot(self, volume, name):
-        return self.json("volume", "snapshot", "create", "--force", "--volume", volume, name)["id"]
+        # From 3.66 on it drops --force, while its SDK goes on to ask for 3.65, which needs it for a volume in use.
+        return self.json(
+            "--os-volume-api-version", "3.65", "volume", "snapshot", "create", "--force", "--volume", volume, name
+        )["id"]
 
     def create_backup(self, volume, name, incremental=False, force=False):
         flags = [flag for flag, wanted in [("--incremental", incremental), ("--force", force)] if wanted]
