@@ -10,14 +10,9 @@ use std::time::Duration;
 
 use iscsi::pdu::{Bhs, NO_TAG, flag, op, reject, text};
 use iscsi::{Access, Limits, Target};
-use support::device::Memory;
+use support::bench::{BLOCKS, Bench, GUARD, MIB};
 use support::raw::*;
 use support::*;
-
-const MIB: usize = 1 << 20;
-const BLOCKS: u32 = 8 * MIB as u32 / 512;
-/// The guard: the second half of the device, which nothing may touch.
-const GUARD: usize = 4 * MIB;
 
 const INITIATOR_ERROR: (u8, u8) = (2, 0);
 const ILLEGAL_FIELD: (u8, u8, u8) = (5, 0x24, 0);
@@ -25,55 +20,6 @@ const OUT_OF_RANGE: (u8, u8, u8) = (5, 0x21, 0);
 
 /// Makes an answer to a CHAP challenge.
 type Reply = Box<dyn Fn(&str) -> Vec<(&'static str, String)> + Send>;
-
-struct Bench {
-    device: Arc<Memory>,
-    target: Target,
-}
-
-impl Bench {
-    async fn new() -> Self {
-        Self::with(Access::Open, Limits::default()).await
-    }
-
-    async fn with(access: Access, limits: Limits) -> Self {
-        let device = Memory::new(8 * MIB);
-        device.fill(GUARD, 4 * MIB, 0xa5);
-        let target = target_with(limits).await;
-        target.put(export(device.clone(), access)).await.unwrap();
-        Self { device, target }
-    }
-
-    async fn raw(&self) -> Raw {
-        Raw::connect(&self.target).await
-    }
-
-    async fn full(&self) -> Raw {
-        Raw::full(&self.target, &[("InitialR2T", "No"), ("ImmediateData", "Yes")]).await
-    }
-
-    /// The status that a login ends with, given its first request.
-    async fn login(&self, request: Bhs, data: &[u8]) -> (u8, u8) {
-        let mut raw = self.raw().await;
-        raw.send(request, data).await;
-        let status = raw.receive().await.login_status();
-        if status.0 != 0 {
-            raw.closed().await;
-        }
-        status
-    }
-
-    /// The guard is untouched and others are served.
-    async fn unharmed(&self) {
-        assert!(
-            self.device.bytes(GUARD, 4 * MIB).iter().all(|byte| *byte == 0xa5),
-            "the guard was written to"
-        );
-        let mut raw = Raw::full_as(&self.target, [0x80, 1, 1, 1, 1, 1], &[]).await;
-        let answer = raw.command(&read10(BLOCKS - 1, 1), 512, &[]).await;
-        assert_eq!((answer.bhs.opcode(), answer.data), (op::DATA_IN, vec![0xa5; 512]));
-    }
-}
 
 // 1 to 6: before and around the first login request.
 

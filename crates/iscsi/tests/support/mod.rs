@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its part
 #![allow(clippy::unwrap_used)] // test code
 
+pub mod bench;
 pub mod device;
 pub mod raw;
 
