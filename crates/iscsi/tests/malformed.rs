@@ -5,12 +5,12 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use iscsi::pdu::{Bhs, NO_TAG, flag, op, reject, text};
-use iscsi::{Access, Limits, Target};
+use iscsi::{Access, Limits};
 use support::bench::{BLOCKS, Bench, GUARD, MIB};
+use support::device::Memory;
 use support::raw::*;
 use support::*;
 
