@@ -116,10 +116,8 @@ async fn locks_are_shared_exclusive_and_in_order_of_tickets() {
     let s2 = job(&db, vec![Lock::shared("v-delete_volume")]).await;
     let Claimed::Yes(first) = claim(&db, s1).await else { panic!() };
     let Claimed::Yes(_second) = claim(&db, s2).await else { panic!("shared beside shared") };
-    tokio::time::sleep(std::time::Duration::from_millis(5)).await; // a later ticket: the clock counts milliseconds
     let x = job(&db, vec![Lock::exclusive("v-delete_volume")]).await;
     assert!(matches!(claim(&db, x).await, Claimed::Waits { .. }));
-    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let s3 = job(&db, vec![Lock::shared("v-delete_volume")]).await;
     assert!(matches!(claim(&db, s3).await, Claimed::Waits { .. }), "an earlier ticket waits for it");
     let mut tx = db.begin().await.unwrap();
@@ -156,4 +154,78 @@ async fn a_marker_is_not_on_the_page_after_it() {
     // Made within one millisecond, the two may stand in either order: the marker itself never comes again.
     assert!(!ids.contains(&first), "{ids:?}");
     assert!(ids.is_empty() || ids == [second]);
+}
+
+/// Locks go to the earlier ticket, also when its job has not been claimed yet, is between two claims, or has lost its owner.
+#[tokio::test]
+async fn an_earlier_ticket_keeps_its_place() {
+    let (_dir, db) = fresh().await;
+    let first = job(&db, vec![Lock::shared("v-delete_volume")]).await;
+    let later = job(&db, vec![Lock::exclusive("v-delete_volume")]).await;
+    assert!(matches!(claim(&db, later).await, Claimed::Waits { .. }), "not claimed yet");
+    let Claimed::Yes(mut carried) = claim(&db, first).await else { panic!("it is the first") };
+    carried.steps_done = 1;
+    let mut tx = db.begin().await.unwrap();
+    db::job::advance(&mut tx, &carried, Next::Queue("r".into())).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(matches!(claim(&db, later).await, Claimed::Waits { .. }), "on its way to another queue");
+    let Claimed::Yes(carried) = claim(&db, first).await else { panic!("it is the first") };
+    let mut tx = db.begin().await.unwrap();
+    db::job::advance(&mut tx, &carried, Next::Later { delay_us: 50_000_000, error: "e".into() }).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(matches!(claim(&db, later).await, Claimed::Waits { .. }), "to be tried again");
+    let Claimed::Yes(carried) = db::job::claim(&db, first, "dead", -1).await.unwrap() else { panic!("claims") };
+    assert!(matches!(claim(&db, later).await, Claimed::Waits { .. }), "its owner has died");
+    let Claimed::Yes(next) = claim(&db, first).await else { panic!("a lapsed lease can be claimed") };
+    assert!(next.epoch > carried.epoch);
+    let mut tx = db.begin().await.unwrap();
+    db::job::finish(&mut tx, &next, JobState::Done, None).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(matches!(claim(&db, later).await, Claimed::Yes(_)));
+}
+
+/// A waiter that nobody runs blocks nobody; one whose queue is run keeps its place however long it waits.
+#[tokio::test]
+async fn a_place_is_kept_by_those_who_run_the_queue() {
+    let (_dir, db) = fresh().await;
+    let _waits = job(&db, vec![Lock::shared("v-delete_volume")]).await;
+    let later = job(&db, vec![Lock::exclusive("v-delete_volume")]).await;
+    let (lease, beyond) = (1_000_000, std::time::Duration::from_millis(1_100));
+    tokio::time::sleep(beyond).await;
+    let queues = ["q".to_owned()];
+    db::job::want(&db, &queues, lease).await.unwrap();
+    assert!(matches!(db::job::claim(&db, later, "me", lease).await.unwrap(), Claimed::Waits { .. }));
+    tokio::time::sleep(beyond).await;
+    db::job::want(&db, &["another".into()], lease).await.unwrap();
+    let Claimed::Yes(_) = db::job::claim(&db, later, "me", lease).await.unwrap() else {
+        panic!("nobody has said so for a lease")
+    };
+}
+
+#[tokio::test]
+async fn tickets_never_repeat() {
+    let (_dir, db) = fresh().await;
+    let mut last = 0;
+    for _ in 0..20 {
+        let id = job(&db, vec![]).await;
+        let ticket = db::job::get(&mut db.read(), id).await.unwrap().expect("is there").ticket;
+        assert!(ticket > last, "{ticket} after {last}");
+        last = ticket;
+    }
+}
+
+/// What stands in the way is left out, so that a list of limited length is full of what can run.
+#[tokio::test]
+async fn what_waits_for_a_held_lock_is_not_offered() {
+    let (_dir, db) = fresh().await;
+    let holder = job(&db, vec![Lock::exclusive("a")]).await;
+    let waiter = job(&db, vec![Lock::shared("a"), Lock::shared("b")]).await;
+    let free = job(&db, vec![Lock::shared("b")]).await;
+    let Claimed::Yes(held) = claim(&db, holder).await else { panic!() };
+    let queues = ["q".to_owned()];
+    assert_eq!(db::job::claimable(&db, &queues, 1).await.unwrap(), [free]);
+    let mut tx = db.begin().await.unwrap();
+    db::job::finish(&mut tx, &held, JobState::Done, None).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(db::job::claimable(&db, &queues, 1).await.unwrap(), [waiter]);
 }

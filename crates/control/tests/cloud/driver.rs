@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use drivers::file::FileDriver;
@@ -20,6 +21,8 @@ pub enum Act {
     Fail(ErrorKind),
     /// Says that it is there and waits to be let on; then the real thing happens, if the claim still holds.
     Wait(Arc<Gate>),
+    /// Says that it is there and works on until its claim tells it to stop.
+    Labour(Arc<Gate>),
 }
 
 /// Where a call waits. Works across runtimes.
@@ -80,6 +83,13 @@ impl TestDriver {
         gate
     }
 
+    /// The next call of `name` does not end by itself.
+    pub fn labour(&self, name: &'static str) -> Arc<Gate> {
+        let gate = Gate::new();
+        self.then(name, Act::Labour(gate.clone()));
+        gate
+    }
+
     fn then(&self, name: &'static str, act: Act) {
         self.script.lock().unwrap().entry(name).or_default().push(act);
     }
@@ -102,6 +112,13 @@ impl TestDriver {
         match act {
             Some(Act::Fail(kind)) => return Err(DriverError::new(kind, format!("{name} was told to fail"))),
             Some(Act::Wait(gate)) => gate.pass().await,
+            Some(Act::Labour(gate)) => {
+                gate.reached.add_permits(1);
+                loop {
+                    claim.check()?;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
             None => {}
         }
         claim.check()?;

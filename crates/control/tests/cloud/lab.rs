@@ -9,7 +9,7 @@ use control::engine::{Runner, RunnerConfig};
 use control::node::Node;
 use control::policy::Policy;
 use control::reconcile::How;
-use control::request::{NewSnapshot, NewVolume};
+use control::request::{ListJobs, NewSnapshot, NewVolume};
 use control::scheduler::Options;
 use control::seal::Sealer;
 use control::settings::Settings;
@@ -18,6 +18,7 @@ use db::Db;
 use drivers::file::{FileConfig, FileDriver};
 use drivers::{Driver, Found};
 use model::config::Config;
+use model::job::Job;
 use model::list::ListQuery;
 use model::{
     AttachMode, AttachStatus, AttachmentId, GiB, Snapshot, SnapshotId, SnapshotStatus, Volume, VolumeId,
@@ -123,6 +124,41 @@ impl Lab {
         .unwrap_or_else(|_| panic!("work on {resource} does not end"));
     }
 
+    /// The active job on a resource.
+    pub async fn job_of(&self, context: &Context, resource: impl ToString) -> Job {
+        let wanted = ListJobs {
+            every_project: false,
+            resource_id: Some(resource.to_string()),
+            active: true,
+            limit: 10,
+        };
+        let jobs = self.cloud.job_list(context, &wanted).await.expect("lists");
+        jobs.into_iter().next().expect("there is one")
+    }
+
+    /// Waits until the job on a resource is in this queue.
+    pub async fn handed_over(&self, resource: impl ToString, queue: &str) {
+        let resource = resource.to_string();
+        let mut bell = self.bus.listen();
+        tokio::time::timeout(PATIENCE, async {
+            loop {
+                let wanted = db::job::Wanted {
+                    resource_id: Some(resource.clone()),
+                    active: true,
+                    limit: 10,
+                    ..db::job::Wanted::default()
+                };
+                let jobs = db::job::list(&mut self.cloud.db.read(), &wanted).await.expect("lists");
+                if jobs.iter().any(|job| job.queue == queue) {
+                    return;
+                }
+                bell.heard(|topic| topic == queue).await;
+            }
+        })
+        .await
+        .expect("it gets there");
+    }
+
     /// An available volume.
     pub async fn volume(&self, context: &Context, gb: u32) -> Volume {
         let wanted = NewVolume { size: Some(GiB(gb)), ..NewVolume::default() };
@@ -131,6 +167,13 @@ impl Lab {
         let volume = self.volume_now(volume.id).await.expect("is there");
         assert_eq!(volume.status, VolumeStatus::Available);
         volume
+    }
+
+    /// Something that was asked for later has been done: what could have been done before it has had its chance. Leaves
+    /// a volume of 1 GiB.
+    pub async fn others_have_run(&self, context: &Context) {
+        let volume = self.cloud.volume_create(context, NewVolume { size: Some(GiB(1)), ..NewVolume::default() });
+        self.rest(volume.await.expect("is accepted").id).await;
     }
 
     /// An available snapshot.
@@ -179,6 +222,15 @@ impl Lab {
         let mut tx = self.cloud.db.begin().await.unwrap();
         let by = db::event::By::default();
         db::transition::move_attachment(&mut tx, id, AttachStatus::ALL, AttachStatus::Detached, by)
+            .await
+            .unwrap();
+        self.cloud.commit(tx).await.unwrap();
+    }
+
+    /// Freezes the backend as a failed-over one is, or thaws it.
+    pub async fn freeze(&self, frozen: bool) {
+        let mut tx = self.cloud.db.begin().await.unwrap();
+        tx.exec(db::sql::sql("UPDATE services SET frozen = ? WHERE host = ?").bind(frozen).bind(BACKEND))
             .await
             .unwrap();
         self.cloud.commit(tx).await.unwrap();
@@ -245,7 +297,29 @@ impl Lab {
 /// A runner that lives apart from the test.
 pub struct Process(tokio::runtime::Runtime);
 
+/// A process that stands still.
+pub struct Paused(std::sync::mpsc::Sender<()>);
+
+impl Paused {
+    /// It goes on, as after SIGCONT.
+    pub fn end(self) {
+        drop(self.0);
+    }
+}
+
 impl Process {
+    /// Nothing in it moves from now on, as after SIGSTOP: its only thread waits.
+    pub async fn pause(&self) -> Paused {
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let (standing, stands) = tokio::sync::oneshot::channel();
+        self.0.spawn(async move {
+            drop(standing.send(()));
+            drop(wait.recv());
+        });
+        stands.await.expect("it runs");
+        Paused(go_on)
+    }
+
     /// Ends it as `kill -9` would: nothing is cleaned up or handed over.
     pub fn kill(self) {
         self.0.shutdown_background();
