@@ -1,8 +1,9 @@
 //! A service in a temporary directory: as many processes as a test wants, with nothing between them but the database.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use control::bus::LocalBus;
@@ -14,11 +15,12 @@ use control::seal::Sealer;
 use control::settings::Settings;
 use control::target::{TargetRole, TargetSettings};
 use control::{Cloud, Context, Parts};
+use db::Read as _;
 use db::job::Wanted;
 use drivers::SharedDriver;
 use drivers::file::{FileConfig, FileDriver};
 use model::config::Config;
-use model::{AttachMode, Connector, GiB, Secret, Volume, VolumeId, VolumeStatus};
+use model::{AttachMode, Attachment, Connector, GiB, Secret, Volume, VolumeId, VolumeStatus};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +41,8 @@ pub enum Part {
 pub struct Site {
     dir: PathBuf,
     _kept: Option<tempfile::TempDir>,
+    /// Where the target listens: what it found free when it was first started.
+    portal: OnceLock<SocketAddr>,
 }
 
 /// A running process of it.
@@ -53,12 +57,7 @@ impl Site {
     /// In a directory that goes with it.
     pub fn new() -> Self {
         let kept = tempfile::tempdir().expect("a directory");
-        Self { dir: kept.path().to_owned(), _kept: Some(kept) }
-    }
-
-    /// In one that another process uses too.
-    pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), _kept: None }
+        Self { dir: kept.path().to_owned(), _kept: Some(kept), portal: OnceLock::new() }
     }
 
     pub fn dir(&self) -> &Path {
@@ -74,9 +73,25 @@ impl Site {
         Secret::new(std::fs::read(path).expect("the key").try_into().expect("32 bytes"))
     }
 
+    /// SQLite in the site's directory; or, when `CINDERBLOCK_TEST_SERVER` names a server, a database of its own there.
+    async fn database(&self) -> String {
+        let Ok(server) = std::env::var("CINDERBLOCK_TEST_SERVER") else {
+            return format!("sqlite:///{}/c.db", self.dir.display());
+        };
+        let name = self.dir.file_name().expect("a name").to_string_lossy().replace(['.', '-'], "_").to_lowercase();
+        if !self.dir.join("database").exists() {
+            let db = db::Db::connect(&server, 1).await.expect("the server is there");
+            db.read().rows(db::sql::sql(format!("CREATE DATABASE x{name}"))).await.expect("makes a database");
+            db.close().await;
+            std::fs::write(self.dir.join("database"), "").expect("is remembered");
+        }
+        let (base, _) = server.rsplit_once('/').expect("a URL with a database");
+        format!("{base}/x{name}")
+    }
+
     /// The service as one process sees it.
     pub async fn cloud(&self) -> Cloud {
-        let db = db::Db::connect(&format!("sqlite:///{}/c.db", self.dir.display()), 4).await.expect("opens");
+        let db = db::Db::connect(&self.database().await, 8).await.expect("opens");
         db::schema::migrate(&db).await.expect("migrates");
         let text = format!("[DEFAULT]\ncinderblock_lease = {LEASE}\nrpc_response_timeout = 20\n");
         let config = Config::parse(&[("test.conf", text.as_str())], []).expect("a configuration");
@@ -115,11 +130,12 @@ impl Site {
         }
         if parts.contains(&Part::Target) {
             let settings = TargetSettings {
-                portals: vec!["127.0.0.1:0".parse().expect("an address")],
+                portals: vec![self.portal.get().copied().unwrap_or_else(|| ([127, 0, 0, 1], 0).into())],
                 advertised: Vec::new(),
             };
             let target = TargetRole::start(cloud.clone(), HOST, node.backends.clone(), settings).await;
             let target = target.expect("the target starts");
+            let _ = self.portal.set(target.portals()[0]);
             running.push(tokio::spawn(target.clone().run(stop.clone())));
             node.target = Some(target);
             queues.push(Cloud::target_queue(HOST));
@@ -237,4 +253,16 @@ pub fn reserve(volume: VolumeId, server: &str) -> NewAttachment {
 
 pub fn attach(volume: VolumeId, host: &str, mode: Option<AttachMode>) -> NewAttachment {
     NewAttachment { volume_id: volume, instance_uuid: None, connector: Some(connector(host)), mode }
+}
+
+/// How a host's initiator reaches what it has attached; it gives up soon when it is cut off.
+pub fn initiator(attachment: &Attachment) -> iscsi::InitiatorConfig {
+    let data = &attachment.connection_info.as_ref().expect("connection info").data;
+    let text = |key: &str| data[key].as_str().expect("a text").to_owned();
+    let name = attachment.connector.as_ref().and_then(Connector::initiator).expect("a name");
+    let mut config = iscsi::InitiatorConfig::new(text("target_portal"), text("target_iqn"), 0, name);
+    let secret = Secret::new(text("auth_password"));
+    config.chap = Some(iscsi::Chap { user: text("auth_username"), secret, mutual: None });
+    config.limits.reconnect = Duration::from_secs(10);
+    config
 }
