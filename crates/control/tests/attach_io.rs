@@ -120,7 +120,10 @@ async fn i8_deleting_an_attachment_cuts_its_session_in_the_middle_of_writes() {
     let after = read(&other, 0).await;
     refused(initiator(&one)).await;
     let (acknowledged, _) = writing.await.expect("ends");
-    assert!(after[0] == acknowledged || after[0] == acknowledged.wrapping_add(1), "no acknowledged write is lost");
+    assert!(
+        after[0] == acknowledged || after[0] == acknowledged.wrapping_add(1),
+        "no acknowledged write is lost"
+    );
     assert_eq!(read(&other, 0).await, after, "no write arrives afterwards");
     process.stop().await;
 }
@@ -135,7 +138,11 @@ async fn i5_a_restart_serves_a_host_on_as_if_nothing_had_been() {
     lun.flush().await.expect("flushes");
     process.stop().await;
     let process = site.start().await;
-    assert_eq!(read(&lun, 0).await, vec![3; BLOCK], "the same session, with the same secret, at the same portal");
+    assert_eq!(
+        read(&lun, 0).await,
+        vec![3; BLOCK],
+        "the same session, with the same secret, at the same portal"
+    );
     lun.write(BLOCK as u64, &[4; BLOCK]).await.expect("writes");
     lun.flush().await.expect("flushes");
     process.stop().await;

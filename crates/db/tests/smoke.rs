@@ -171,10 +171,14 @@ async fn an_earlier_ticket_keeps_its_place() {
     assert!(matches!(claim(&db, later).await, Claimed::Waits { .. }), "on its way to another queue");
     let Claimed::Yes(carried) = claim(&db, first).await else { panic!("it is the first") };
     let mut tx = db.begin().await.unwrap();
-    db::job::advance(&mut tx, &carried, Next::Later { delay_us: 50_000_000, error: "e".into() }).await.unwrap();
+    db::job::advance(&mut tx, &carried, Next::Later { delay_us: 50_000_000, error: "e".into() })
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     assert!(matches!(claim(&db, later).await, Claimed::Waits { .. }), "to be tried again");
-    let Claimed::Yes(carried) = db::job::claim(&db, first, "dead", -1).await.unwrap() else { panic!("claims") };
+    let Claimed::Yes(carried) = db::job::claim(&db, first, "dead", -1).await.unwrap() else {
+        panic!("claims")
+    };
     assert!(matches!(claim(&db, later).await, Claimed::Waits { .. }), "its owner has died");
     let Claimed::Yes(next) = claim(&db, first).await else { panic!("a lapsed lease can be claimed") };
     assert!(next.epoch > carried.epoch);

@@ -52,7 +52,9 @@ async fn an_attached_volume_grows_where_the_caller_knows_that() {
     lab.attach(id).await;
     assert_eq!(
         text(lab.cloud.volume_extend(&me, id, to(2)).await),
-        format!("Invalid volume: Volume {id} status must be '{{'status': 'available'}}' to extend, currently in-use.")
+        format!(
+            "Invalid volume: Volume {id} status must be '{{'status': 'available'}}' to extend, currently in-use."
+        )
     );
     lab.cloud.volume_extend(&me, id, to_in_use(2)).await.unwrap();
     lab.rest(id).await;
@@ -154,7 +156,10 @@ async fn a_backend_that_fails_gives_everything_back() {
     assert_eq!(lab.pool().await, (1, 0));
     assert_eq!(
         lab.told(&me).await,
-        [("VOLUME_VOLUME_007_010".to_owned(), "extend volume:Volume Driver failed to extend volume.".to_owned())]
+        [(
+            "VOLUME_VOLUME_007_010".to_owned(),
+            "extend volume:Volume Driver failed to extend volume.".to_owned()
+        )]
     );
     lab.cloud.volume_delete(&me, volume.id, DeleteVolume::default()).await.unwrap();
     lab.rest(volume.id).await;

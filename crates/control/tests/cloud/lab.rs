@@ -172,7 +172,8 @@ impl Lab {
     /// Something that was asked for later has been done: what could have been done before it has had its chance. Leaves
     /// a volume of 1 GiB.
     pub async fn others_have_run(&self, context: &Context) {
-        let volume = self.cloud.volume_create(context, NewVolume { size: Some(GiB(1)), ..NewVolume::default() });
+        let volume =
+            self.cloud.volume_create(context, NewVolume { size: Some(GiB(1)), ..NewVolume::default() });
         self.rest(volume.await.expect("is accepted").id).await;
     }
 

@@ -59,10 +59,7 @@ async fn jobs_are_the_projects_own() {
     assert_eq!(lab.cloud.job_list(&admin(), &all(false)).await.unwrap().len(), 0);
     let job = lab.cloud.job_show(&reader("p"), mine[0].id).await.unwrap();
     assert_eq!(job.state, JobState::Done);
-    assert_eq!(
-        text(lab.cloud.job_show(&other, job.id).await),
-        format!("Job {} could not be found.", job.id)
-    );
+    assert_eq!(text(lab.cloud.job_show(&other, job.id).await), format!("Job {} could not be found.", job.id));
     assert_eq!(lab.cloud.job_show(&admin(), job.id).await.unwrap().id, job.id);
     let nobody = control::Context { roles: Vec::new(), ..member("p") };
     assert!(matches!(lab.cloud.job_list(&nobody, &all(false)).await, Err(control::Error::Forbidden(_))));

@@ -32,7 +32,8 @@ async fn a_volume_is_reset() {
         text(lab.cloud.volume_reset(&admin(), id, status(VolumeStatus::InUse)).await),
         "Cannot reset-state to in-use because volume does not have any attachments."
     );
-    let migration = ResetVolume { migration_status: Some(Some("migrating".into())), ..ResetVolume::default() };
+    let migration =
+        ResetVolume { migration_status: Some(Some("migrating".into())), ..ResetVolume::default() };
     lab.cloud.volume_reset(&admin(), id, migration).await.unwrap();
     let now = lab.volume_now(id).await.unwrap();
     assert_eq!((now.status, now.migration_status.as_deref()), (VolumeStatus::Error, Some("migrating")));
@@ -50,10 +51,8 @@ async fn reset_to_detached_ends_all_attachments() {
     let volume = lab.volume(&me, 1).await;
     lab.attach(volume.id).await;
     lab.cloud.volume_reset(&admin(), volume.id, status(VolumeStatus::InUse)).await.unwrap();
-    let detached = ResetVolume {
-        attach_status: Some(VolumeAttachStatus::Detached),
-        ..status(VolumeStatus::Error)
-    };
+    let detached =
+        ResetVolume { attach_status: Some(VolumeAttachStatus::Detached), ..status(VolumeStatus::Error) };
     lab.cloud.volume_reset(&admin(), volume.id, detached).await.unwrap();
     let now = lab.volume_now(volume.id).await.unwrap();
     assert_eq!((now.status, now.attach_status), (VolumeStatus::Error, Some(VolumeAttachStatus::Detached)));
@@ -70,7 +69,9 @@ async fn reset_to_detached_ends_all_attachments() {
 async fn force_deletes_what_is_stuck() {
     let lab = Lab::start().await;
     let me = member("p");
-    for stuck in [VolumeStatus::Creating, VolumeStatus::Attaching, VolumeStatus::Error, VolumeStatus::Maintenance] {
+    for stuck in
+        [VolumeStatus::Creating, VolumeStatus::Attaching, VolumeStatus::Error, VolumeStatus::Maintenance]
+    {
         let volume = lab.volume(&me, 1).await;
         lab.cloud.volume_reset(&admin(), volume.id, status(stuck)).await.unwrap();
         assert_eq!(

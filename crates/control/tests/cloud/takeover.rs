@@ -54,10 +54,7 @@ async fn an_extension_is_resumed_and_counted_once() {
     let first = lab.process(&ALL, "first");
     let volume = lab.volume(&me, 1).await;
     let gate = lab.driver.hold("extend_volume", 1);
-    lab.cloud
-        .volume_extend(&me, volume.id, ExtendVolume { new_size: GiB(4), in_use: false })
-        .await
-        .unwrap();
+    lab.cloud.volume_extend(&me, volume.id, ExtendVolume { new_size: GiB(4), in_use: false }).await.unwrap();
     gate.reached().await;
     first.kill();
     // The promises stand while nobody works.
@@ -126,7 +123,10 @@ async fn a_cancelled_snapshot_is_undone() {
     labour.reached().await;
     let job = lab.job_of(&me, snapshot.id).await;
     assert!(!job.cancel_requested);
-    assert_eq!(text(lab.cloud.job_cancel(&member("q"), job.id).await), format!("Job {} could not be found.", job.id));
+    assert_eq!(
+        text(lab.cloud.job_cancel(&member("q"), job.id).await),
+        format!("Job {} could not be found.", job.id)
+    );
     assert!(lab.cloud.job_cancel(&me, job.id).await.unwrap().cancel_requested);
     lab.rest(snapshot.id).await;
     assert_eq!(lab.snapshot_now(snapshot.id).await.unwrap().status, SnapshotStatus::Error);
@@ -145,10 +145,7 @@ async fn what_cannot_be_taken_back_cannot_be_cancelled() {
     let me = member("p");
     let volume = lab.volume(&me, 1).await;
     let gate = lab.driver.hold("extend_volume", 1);
-    lab.cloud
-        .volume_extend(&me, volume.id, ExtendVolume { new_size: GiB(2), in_use: false })
-        .await
-        .unwrap();
+    lab.cloud.volume_extend(&me, volume.id, ExtendVolume { new_size: GiB(2), in_use: false }).await.unwrap();
     gate.reached().await;
     let job = lab.job_of(&me, volume.id).await;
     assert_eq!(

@@ -78,7 +78,8 @@ impl Site {
         let Ok(server) = std::env::var("CINDERBLOCK_TEST_SERVER") else {
             return format!("sqlite:///{}/c.db", self.dir.display());
         };
-        let name = self.dir.file_name().expect("a name").to_string_lossy().replace(['.', '-'], "_").to_lowercase();
+        let name =
+            self.dir.file_name().expect("a name").to_string_lossy().replace(['.', '-'], "_").to_lowercase();
         if !self.dir.join("database").exists() {
             let db = db::Db::connect(&server, 1).await.expect("the server is there");
             db.read().rows(db::sql::sql(format!("CREATE DATABASE x{name}"))).await.expect("makes a database");
