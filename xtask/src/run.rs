@@ -225,9 +225,6 @@ impl Runner<'_> {
         command.args([
             "test",
             "--workspace",
-            // The crash suite kills the binary at points that exist only so.
-            "--features",
-            "cinderblock/faults",
             "--no-run",
             "--locked",
             "--message-format=json-render-diagnostics",
