@@ -19,6 +19,10 @@ use crate::blob::{FileBlob, SharedBlob};
 use crate::error::{DriverError, During, ErrorKind, Result};
 use crate::fault::{FaultBlob, Faults};
 
+/// How often, and how long apart, a lock that is held is asked for again: 100 ms in all.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// The largest text file read whole.
 const TEXT_MAX: u64 = 1 << 20;
 
@@ -189,12 +193,20 @@ impl Dir {
             OpenMode::Write => FlockOperation::NonBlockingLockExclusive,
             OpenMode::Read => FlockOperation::NonBlockingLockShared,
         };
+        let mut patience = LOCK_TRIES;
         loop {
             let file = self
                 .open_file(&lock, OFlags::RDWR | OFlags::CREATE)
                 .during(|| self.what("opening", &lock))?;
             match rustix::fs::flock(&file, how) {
                 Ok(()) => {}
+                // A child between fork and exec shares our descriptors, and with them a lock that was just let go; flock has no
+                // time limit of its own to wait that out with.
+                Err(Errno::WOULDBLOCK) if patience > 0 => {
+                    patience -= 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                    continue;
+                }
                 Err(Errno::WOULDBLOCK) => {
                     return Err(DriverError::new(ErrorKind::Busy, format!("{name} is open elsewhere")));
                 }
