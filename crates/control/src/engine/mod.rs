@@ -50,13 +50,16 @@ pub enum Act {
     Record(for<'a> fn(&'a Work, &'a mut Tx) -> BoxFuture<'a, Output>),
 }
 
+/// How a step is taken back.
+pub type Undo = for<'a> fn(&'a Work) -> BoxFuture<'a, Result<(), Failure>>;
+
 /// One step.
 pub struct Step {
     pub name: &'static str,
     pub at: At,
     pub act: Act,
     /// Takes back what the step did, or may have begun to do. Repeatable. `None`: nothing to take back.
-    pub undo: Option<for<'a> fn(&'a Work) -> BoxFuture<'a, Result<(), Failure>>>,
+    pub undo: Option<Undo>,
 }
 
 /// An operation.

@@ -164,7 +164,7 @@ impl Runner {
             return;
         };
         let mut run = Run { runner: self, operation, job, claim };
-        let result = tracing::Instrument::instrument(run.to_end(stop), span.clone()).await;
+        let result = tracing::Instrument::instrument(run.carry_on(stop), span.clone()).await;
         if let Err(failure) = result {
             tracing::warn!(parent: &span, error = failure.message, "stopped: the job stays for its next claim");
         }
@@ -190,7 +190,7 @@ impl Run<'_> {
     }
 
     /// Runs until the job ends, moves to another queue, or the claim is lost (`Err`).
-    async fn to_end(&mut self, stop: &CancellationToken) -> Result<(), Failure> {
+    async fn carry_on(&mut self, stop: &CancellationToken) -> Result<(), Failure> {
         if self.job.state == JobState::Undoing {
             let failure = Failure::permanent(self.job.error.clone().unwrap_or_default());
             return self.undo(failure).await;

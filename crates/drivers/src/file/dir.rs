@@ -204,7 +204,7 @@ impl Dir {
                 // time limit of its own to wait that out with.
                 Err(Errno::WOULDBLOCK) if patience > 0 => {
                     patience -= 1;
-                    std::thread::sleep(LOCK_PAUSE);
+                    std::thread::park_timeout(LOCK_PAUSE);
                     continue;
                 }
                 Err(Errno::WOULDBLOCK) => {
