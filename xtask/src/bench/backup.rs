@@ -23,7 +23,7 @@ const MIB: u64 = 1 << 20;
 /// What changes between the full backup and the increment.
 const CHANGED_MIB: u64 = 32;
 /// Growth of memory over what the service takes at rest.
-const MEMORY_BOUND_MIB: f64 = 512.0;
+const MEMORY_BOUND_MIB: f64 = 128.0;
 
 /// `cargo xtask bench backup`.
 ///
@@ -50,7 +50,7 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<bool> {
 fn measure(binary: &Path, folder: &Path, gib: u64) -> Result<Vec<Figure>> {
     let service = Service::start(binary, folder)?;
     let bytes = gib << 30;
-    let data = folder.join("data");
+    let data = folder.join("content");
     fill(&data, bytes)?;
     let mut cloud = Cloud { connection: Connection::open(service.address)? };
     let body = json!({"volume": {"size": gib, "name": "bench"}});
@@ -71,7 +71,7 @@ fn measure(binary: &Path, folder: &Path, gib: u64) -> Result<Vec<Figure>> {
     service.forget_peak()?;
     let (full, time) = timed(|| cloud.back_up(&volume, false))?;
     figures.push(figure("full backup of data, half of it compressible", mib / time, "MiB/s", false));
-    let growth = figure("... memory above rest, at most", service.peak_mib()? - rest, "MiB", true);
+    let growth = figure("full backup: memory above rest, at most", service.peak_mib()? - rest, "MiB", true);
     figures.push(growth.at_most(MEMORY_BOUND_MIB));
     cloud.attached(&volume, |disk| {
         let write = format!("write -P 0x5c 0 {CHANGED_MIB}M");
@@ -82,7 +82,7 @@ fn measure(binary: &Path, folder: &Path, gib: u64) -> Result<Vec<Figure>> {
     service.forget_peak()?;
     let ((), time) = timed(|| cloud.restore(&full, &volume))?;
     figures.push(figure("restore of the full backup", mib / time, "MiB/s", false));
-    let growth = figure("... memory above rest, at most", service.peak_mib()? - rest, "MiB", true);
+    let growth = figure("restore: memory above rest, at most", service.peak_mib()? - rest, "MiB", true);
     figures.push(growth.at_most(MEMORY_BOUND_MIB));
     cloud.attached(&volume, |disk| qemu_img(&["compare", "-f", "raw", "-F", "raw"], &data, disk))?;
     service.stop()?;
