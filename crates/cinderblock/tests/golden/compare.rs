@@ -100,9 +100,8 @@ impl Comparison<'_> {
                 }
             }
             (Value::Array(a), Value::Array(b)) => {
-                if a.len() != b.len() && !self.local {
-                    self.out.push(format!("{at}: expected {} elements, got {}", a.len(), b.len()));
-                } else if a.is_empty() != b.is_empty() {
+                let differ = if self.local { a.is_empty() != b.is_empty() } else { a.len() != b.len() };
+                if differ {
                     self.out.push(format!("{at}: expected {} elements, got {}", a.len(), b.len()));
                 }
                 for (n, (a, b)) in a.iter().zip(b).enumerate() {
