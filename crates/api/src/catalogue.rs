@@ -27,3 +27,8 @@ pub async fn filters(call: Call) -> Outcome {
         shown.map(|(name, filters)| json!({"resource": name, "filters": filters})).collect();
     Ok(Answer::json(json!({"resource_filters": list})))
 }
+
+/// `GET /openapi` under our own root.
+pub async fn openapi(_: Call) -> Outcome {
+    Ok(Answer::json(crate::openapi::document()))
+}

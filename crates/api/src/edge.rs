@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -14,6 +14,7 @@ use control::{Cloud, Context};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 use wire::link::Links;
 use wire::microversion::{NoVersion, Version, negotiate};
@@ -22,7 +23,7 @@ use wire::version::document;
 use crate::answer::{API_VERSION, Answer, REQUEST_ID};
 use crate::auth::{Auth, Verdict};
 use crate::call::Call;
-use crate::fault::Fault;
+use crate::fault::{self, Fault};
 use crate::list::ResourceFilters;
 use crate::query::Query;
 use crate::raw;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub max_limit: u32,
     /// `max_request_body_size`, bytes.
     pub max_body: usize,
+    /// `[oslo_middleware] enable_proxy_headers_parsing`: whether a proxy in front says by which scheme clients come.
+    pub proxy_headers: bool,
     /// What users may filter by.
     pub filters: ResourceFilters,
     /// While this file exists, the health check says so.
@@ -51,6 +54,7 @@ impl Default for Settings {
             public_endpoint: None,
             max_limit: 1000,
             max_body: 114_688,
+            proxy_headers: false,
             filters: ResourceFilters::default(),
             disable_file: None,
             metrics: None,
@@ -76,9 +80,22 @@ pub struct Edge {
     pub settings: Settings,
 }
 
+/// Requests under way at the same time; more are told to come back.
+const MAX_REQUESTS: usize = 4096;
+/// How long a client may take to send a body.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// The edge and what bounds it.
+#[derive(Debug, Clone)]
+struct Served {
+    edge: Arc<Edge>,
+    slots: Arc<Semaphore>,
+}
+
 /// The edge as a service.
 pub fn router(edge: Arc<Edge>) -> axum::Router {
-    axum::Router::new().fallback(serve).with_state(edge)
+    let served = Served { edge, slots: Arc::new(Semaphore::new(MAX_REQUESTS)) };
+    axum::Router::new().fallback(serve).with_state(served)
 }
 
 /// The version headers of an answer: what was agreed on, or what was asked for in vain.
@@ -97,7 +114,10 @@ struct Received {
     base: String,
 }
 
-async fn serve(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+async fn serve(State(Served { edge, slots }): State<Served>, request: Request) -> Response {
+    let Ok(_slot) = slots.try_acquire() else {
+        return raw::error(StatusCode::SERVICE_UNAVAILABLE, fault::explanation(503), request.headers());
+    };
     let request_id = format!("req-{}", uuid::Uuid::new_v4());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!("request", request.id = %request_id, %method, %path);
@@ -147,7 +167,10 @@ impl Edge {
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let forwarded = text("x-forwarded-host").and_then(|list| list.rsplit(',').next()).map(str::trim);
         let host = forwarded.or_else(|| text("host")).or_else(|| parts.uri.authority().map(|a| a.as_str()));
-        format!("http://{}", host.unwrap_or("localhost"))
+        let proto = text("x-forwarded-proto").filter(|_| self.settings.proxy_headers);
+        let proto =
+            proto.and_then(|list| list.split(',').next()).map(str::trim).filter(|one| *one == "https");
+        format!("{}://{}", proto.unwrap_or("http"), host.unwrap_or("localhost"))
     }
 
     fn versions(&self, parts: &Parts, status: StatusCode, version: Version, request_id: &str) -> Response {
@@ -157,9 +180,12 @@ impl Edge {
 
     /// Reads the body and finds out who calls; or what they are told instead.
     async fn receive(&self, parts: Parts, body: Body, request_id: &str) -> Result<Received, Box<Response>> {
-        let Ok(body) = axum::body::to_bytes(body, self.settings.max_body).await else {
-            let status = StatusCode::PAYLOAD_TOO_LARGE;
-            return Err(Box::new(raw::error(status, "Request is too large.", &parts.headers)));
+        let refuse = |status, text| Err(Box::new(raw::error(status, text, &parts.headers)));
+        let reading = axum::body::to_bytes(body, self.settings.max_body);
+        let body = match tokio::time::timeout(BODY_TIME, reading).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(_)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "Request is too large."),
+            Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive."),
         };
         let base = self.base(&parts);
         let url = format!("{base}{}", parts.uri);

@@ -1,7 +1,7 @@
 //! The HTTP edge: the route table, authentication, microversions, schemas, faults; handlers that call use cases.
 //!
-//! [`table`] is the whole API as data. [`edge`] is the way of a request; [`fault`] alone knows the HTTP statuses of errors.
-//! Handlers take a checked [`call::Call`] and give an [`answer::Answer`]; they know neither SQL nor versions.
+//! `table` is the whole API as data. `edge` is the way of a request; [`fault`] alone knows the HTTP statuses of errors.
+//! Handlers take a checked `call::Call` and give an [`answer::Answer`]; they know neither SQL nor versions.
 
 pub mod answer;
 mod attachment;
@@ -15,6 +15,7 @@ mod job;
 pub mod list;
 mod literal;
 mod message;
+pub mod openapi;
 mod query;
 mod quota;
 mod raw;

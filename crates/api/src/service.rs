@@ -87,10 +87,8 @@ pub async fn pools(call: Call) -> Outcome {
     } else if !call.version.has(Behaviour::PoolFilters) {
         query.retain(|_| false);
     }
-    if !call.version.takes(Resource::Pool, "volume_type") {
-        query.take("volume_type");
-    }
-    let pools = call.edge.cloud.pool_list(&call.context).await?;
+    let of_type = query.take("volume_type").filter(|_| call.version.takes(Resource::Pool, "volume_type"));
+    let pools = call.edge.cloud.pool_list(&call.context, of_type.as_deref()).await?;
     let fits = |name: &str, capabilities: &wire::Object| {
         query.pairs().iter().all(|(key, wanted)| match key.as_str() {
             "name" => name == wanted,

@@ -120,5 +120,6 @@ pub const V3: &[Route] = &[
 pub const OWN: &[Route] = &[
     get ("/jobs",             Open, 200, run!(job::list)),
     get ("/jobs/{id}",        Open, 200, run!(job::show)),
+    get ("/openapi",          Open, 200, run!(catalogue::openapi)),
     ring("/jobs/{id}/cancel", Open, 202, run!(job::cancel)),
 ];

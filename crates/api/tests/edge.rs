@@ -157,4 +157,6 @@ async fn links_go_where_clients_came_from() {
         get("/", headers).await.json()["versions"][0]["links"][1]["href"].as_str().map(str::to_owned)
     };
     assert_eq!(href(&[("x-forwarded-host", "a, b")]).await.as_deref(), Some("http://b/v3/"));
+    // Nobody said that a proxy may be believed.
+    assert_eq!(href(&[("x-forwarded-proto", "https")]).await.as_deref(), Some("http://h:1/v3/"));
 }

@@ -67,6 +67,22 @@ fn every_fact_is_served_or_written_down() {
 }
 
 #[test]
+fn the_openapi_document_is_checked_in() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi/block-storage.json");
+    let text = format!("{:#}\n", api::openapi::document());
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::create_dir_all(std::path::Path::new(file).parent().expect("a directory")).expect("makes it");
+        std::fs::write(file, text).expect("writes");
+        return;
+    }
+    let written = std::fs::read_to_string(file).expect("openapi/block-storage.json");
+    assert!(
+        written == text,
+        "the document differs from openapi/block-storage.json; BLESS=1 rewrites it: read the difference"
+    );
+}
+
+#[test]
 fn every_row_is_reached_by_its_own_path() {
     let mut seen = BTreeSet::new();
     for entry in V3.entries() {

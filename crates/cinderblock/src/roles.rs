@@ -1,5 +1,6 @@
 //! Runs the roles of a process until it is told to stop, then lets work under way come to a safe end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +102,7 @@ pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<
 }
 
 fn api_settings(config: &Config, metrics: PrometheusHandle) -> anyhow::Result<api::Settings> {
-    let section = config.default_section();
+    let (section, middleware) = (config.default_section(), config.section("oslo_middleware"));
     let filters = match section.get::<String>("resource_query_filters_file")? {
         Some(file) if section.is_set("resource_query_filters_file") => {
             let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
@@ -112,7 +113,9 @@ fn api_settings(config: &Config, metrics: PrometheusHandle) -> anyhow::Result<ap
     Ok(api::Settings {
         public_endpoint: section.get("public_endpoint")?,
         max_limit: section.get::<u32>("osapi_max_limit")?.unwrap_or(1000),
-        max_body: config.section("oslo_middleware").get::<usize>("max_request_body_size")?.unwrap_or(114_688),
+        max_body: middleware.get::<usize>("max_request_body_size")?.unwrap_or(114_688),
+        proxy_headers: middleware.get::<bool>("enable_proxy_headers_parsing")?.unwrap_or(false),
+        disable_file: config.section("healthcheck").get::<String>("disable_by_file_path")?.map(PathBuf::from),
         filters,
         metrics: Some(Arc::new(move || metrics.render())),
         ..api::Settings::default()

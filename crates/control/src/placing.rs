@@ -74,6 +74,18 @@ pub async fn choose(cloud: &Cloud, tx: &mut Tx, wanted: &Wanted<'_>) -> Result<C
     Ok(Chosen { zone, decision: reasons, pool: name.parse().unwrap_or_else(|never| match never {}) })
 }
 
+/// The names of the pools that volumes of a type may be on, room aside.
+///
+/// # Errors
+/// The database is away.
+pub async fn fitting(cloud: &Cloud, kind: &VolumeType) -> Result<Vec<String>, crate::Error> {
+    let (pools, _) = pools(cloud, &mut cloud.db.read())
+        .await
+        .map_err(|failure| crate::Error::Internal(failure.message.into()))?;
+    let request = Request { extra_specs: kind.extra_specs.clone(), attempt: 1, ..Request::default() };
+    Ok(scheduler::pick(&pools, &request, &cloud.scheduler).ranked().map(str::to_owned).collect())
+}
+
 /// All pools as the scheduler sees them, and the versions that promises on them are made against.
 pub async fn pools(
     cloud: &Cloud,

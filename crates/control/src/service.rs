@@ -11,6 +11,7 @@ use crate::cloud::Cloud;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::node::Node;
+use crate::placing;
 use crate::policy::{Action, Target};
 use crate::request::{ServiceName, ServiceSwitch};
 
@@ -101,18 +102,27 @@ impl Cloud {
         Ok(zones.into_iter().map(|(name, available)| AvailabilityZone { name, available }).collect())
     }
 
-    /// `GET /scheduler-stats/get_pools`: pools of services that are up.
+    /// `GET /scheduler-stats/get_pools`: pools of services that are up; of a type (its name or id), those that pass the
+    /// scheduler's filters for it.
     ///
     /// # Errors
-    /// Forbidden.
-    pub async fn pool_list(&self, context: &Context) -> Result<Vec<PoolReport>> {
+    /// Forbidden, or no such type.
+    pub async fn pool_list(&self, context: &Context, of_type: Option<&str>) -> Result<Vec<PoolReport>> {
         self.policy.require(Action::PoolList, context, &Target::own(context))?;
+        let fitting = match of_type {
+            Some(text) => {
+                let kind = self.type_by_name_or_id(context, text).await?;
+                Some(placing::fitting(self, &kind).await?)
+            }
+            None => None,
+        };
         let services = self.all_services().await?;
         let pools = db::pool::list(&mut self.db.read()).await?;
         let up = |host: &str| services.iter().any(|service| service.up && service.host == host);
         Ok(pools
             .into_iter()
             .filter(|pool| up(&pool.service_host))
+            .filter(|pool| fitting.as_ref().is_none_or(|names| names.contains(&pool.name)))
             .map(|pool| {
                 let mut capabilities = match pool.stats {
                     Value::Object(stats) => stats,

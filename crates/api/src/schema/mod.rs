@@ -270,7 +270,8 @@ impl Keyword {
 }
 
 impl Type {
-    fn name(self) -> &'static str {
+    /// As schemas spell it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Object => "object",
             Self::Array => "array",

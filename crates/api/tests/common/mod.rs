@@ -50,7 +50,7 @@ impl Reply {
 pub struct Service {
     pub router: axum::Router,
     pub cloud: Cloud,
-    _dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 impl Service {
@@ -62,6 +62,17 @@ impl Service {
         let dir = tempfile::tempdir().expect("a directory");
         let db = Db::connect(&format!("sqlite:///{}/c.db", dir.path().display()), 4).await.expect("opens");
         db::schema::migrate(&db).await.expect("migrates");
+        let service = Self::over(db, Arc::new(dir), auth, policy);
+        service.cloud.register("cinder-volume", "node@local", "nova").await.expect("registers");
+        service
+    }
+
+    /// The same database under other rules.
+    pub fn under(&self, policy: Policy) -> Self {
+        Self::over(self.cloud.db.clone(), Arc::clone(&self.dir), Auth::Open, policy)
+    }
+
+    fn over(db: Db, dir: Arc<TempDir>, auth: Auth, policy: Policy) -> Self {
         let config = Config::parse::<&str, &str>(&[], []).expect("no file is fine");
         let cloud = Cloud::new(Parts {
             db,
@@ -71,11 +82,10 @@ impl Service {
             scheduler: control::scheduler::Options::from_config(&config).expect("defaults"),
             sealer: Sealer::new(&Sealer::fresh_key().expect("a key")),
         });
-        cloud.register("cinder-volume", "node@local", "nova").await.expect("registers");
         let metrics: Arc<dyn Fn() -> String + Send + Sync> = Arc::new(|| "up 1\n".into());
         let settings = Settings { max_body: 2000, metrics: Some(metrics), ..Settings::default() };
         let router = router(Arc::new(Edge { cloud: cloud.clone(), auth, settings }));
-        Self { router, cloud, _dir: dir }
+        Self { router, cloud, dir }
     }
 
     pub async fn send(
