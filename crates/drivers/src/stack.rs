@@ -1,6 +1,7 @@
 //! A volume's files as one device: what is written goes to the top layer, what is not there is read from below.
 
-use std::fs::File;
+use std::any::Any;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +43,8 @@ impl Layer {
         }
     }
 
-    fn flush(&self) -> io::Result<()> {
+    /// Makes completed writes durable.
+    pub fn flush(&self) -> io::Result<()> {
         match self {
             Self::Raw(blob) => blob.sync(),
             Self::Overlay(overlay) => overlay.flush(),
@@ -64,12 +66,12 @@ impl Layer {
 
 /// A chain of layers, top first. Only the top changes, except while it is being merged into the next: then both take every
 /// write, so that at any moment the top alone decides what is read, and dropping it changes nothing once everything is copied.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Stack {
     layers: Vec<Layer>,
     mirror: Option<Arc<Mirror>>,
     /// The lock that makes the layers ours; it goes when the last request that can reach them has gone.
-    _lock: Option<Arc<File>>,
+    _lock: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Whether the second layer has taken every write since mirroring began.
@@ -97,6 +99,15 @@ impl Mirror {
     }
 }
 
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack")
+            .field("layers", &self.layers)
+            .field("mirror", &self.mirror)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Stack {
     /// A stack of these layers, top first; there must be one.
     pub fn new(layers: Vec<Layer>) -> Self {
@@ -104,8 +115,8 @@ impl Stack {
         Self { layers, mirror: None, _lock: None }
     }
 
-    /// The same stack, holding a locked file for as long as it or a copy of it exists.
-    pub fn locked_by(mut self, lock: File) -> Self {
+    /// The same stack, holding a lock for as long as it or a copy of it exists.
+    pub fn locked_by(mut self, lock: impl Any + Send + Sync) -> Self {
         self._lock = Some(Arc::new(lock));
         self
     }
@@ -390,4 +401,144 @@ pub fn copy_to<E: From<io::Error>>(
         step(len)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::qcow2::header::{Backing, Format};
+
+    /// A file in memory that can be full.
+    #[derive(Debug, Default)]
+    struct Memory {
+        bytes: Mutex<Vec<u8>>,
+        full: AtomicBool,
+    }
+
+    impl Memory {
+        fn room(&self) -> io::Result<()> {
+            if self.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    impl Blob for Memory {
+        fn len(&self) -> u64 {
+            self.bytes.lock().unwrap().len() as u64
+        }
+
+        fn read_at(&self, offset: u64, buf: &mut [u8], _wait: Wait) -> io::Result<()> {
+            let bytes = self.bytes.lock().unwrap();
+            let start = bytes.len().min(offset as usize);
+            let inside = buf.len().min(bytes.len() - start);
+            buf[..inside].copy_from_slice(&bytes[start..start + inside]);
+            buf[inside..].fill(0);
+            Ok(())
+        }
+
+        fn write_at(&self, offset: u64, data: &[u8], _wait: Wait) -> io::Result<()> {
+            self.room()?;
+            let mut bytes = self.bytes.lock().unwrap();
+            let end = offset as usize + data.len();
+            let len = bytes.len().max(end);
+            bytes.resize(len, 0);
+            bytes[offset as usize..end].copy_from_slice(data);
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.bytes.lock().unwrap().resize(len as usize, 0);
+            Ok(())
+        }
+
+        fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+            self.write_at(offset, &vec![0; len as usize], Wait::Full)
+        }
+
+        fn data_at(&self, _offset: u64, len: u64) -> io::Result<(bool, u64)> {
+            Ok((true, len))
+        }
+    }
+
+    const SIZE: u64 = 16 * CLUSTER;
+
+    fn stack() -> (Arc<Memory>, Arc<Memory>, Stack) {
+        let (below, above) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        below.set_len(SIZE).unwrap();
+        let blob: SharedBlob = above.clone();
+        let backing = Backing { name: "below".into(), format: Format::Raw };
+        Overlay::format(&blob, SIZE, Some(backing)).unwrap();
+        let top = Overlay::open(blob, true, [1; 16]).unwrap();
+        let layers = vec![Layer::Overlay(Arc::new(top)), Layer::Raw(below.clone())];
+        (below, above, Stack::new(layers))
+    }
+
+    fn read(stack: &Stack, offset: u64) -> u8 {
+        let mut byte = [0];
+        stack.read(offset, &mut byte, Wait::Full).unwrap();
+        byte[0]
+    }
+
+    #[test]
+    fn i7_a_write_that_misses_the_mirror_is_not_lost() {
+        let (below, _, mut stack) = stack();
+        stack.write(0, &[1; 100], Wait::Full).unwrap();
+        let mirror = stack.start_mirror();
+        stack.write(50, &[2; 100], Wait::Full).unwrap();
+        assert!(!mirror.broken());
+        below.full.store(true, Ordering::SeqCst);
+        stack.write(CLUSTER, &[3; 100], Wait::Full).unwrap();
+        stack.discard(0, 10).unwrap();
+        assert!(mirror.broken());
+        assert!(stack.merge_down(0, 0, 16).is_err());
+        stack.stop_mirror();
+        below.full.store(false, Ordering::SeqCst);
+        stack.write(2 * CLUSTER, &[4; 100], Wait::Full).unwrap();
+        let held = [(0, 0), (20, 1), (60, 2), (CLUSTER, 3), (2 * CLUSTER, 4)];
+        for (offset, value) in held {
+            assert_eq!(read(&stack, offset), value, "at {offset}");
+        }
+        // The merge done again takes all of it down.
+        stack.start_mirror();
+        let mut next = 0;
+        while let Some((cluster, _)) = stack.merge_down(0, next, 1).unwrap() {
+            next = cluster;
+        }
+        stack.remove(0);
+        for (offset, value) in held {
+            assert_eq!(read(&stack, offset), value, "merged, at {offset}");
+        }
+    }
+
+    #[test]
+    fn a_full_overlay_keeps_what_it_had() {
+        let (_, above, stack) = stack();
+        stack.write(0, &[1; 100], Wait::Full).unwrap();
+        above.full.store(true, Ordering::SeqCst);
+        let error = stack.write(CLUSTER - 10, &[2; 20], Wait::Full).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!((read(&stack, 0), read(&stack, CLUSTER)), (1, 0));
+        above.full.store(false, Ordering::SeqCst);
+        stack.write(CLUSTER - 10, &[2; 20], Wait::Full).unwrap();
+        assert_eq!(
+            (read(&stack, CLUSTER - 1), read(&stack, CLUSTER + 1), read(&stack, CLUSTER + 10)),
+            (2, 2, 0)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_answered_at_once_is_not_begun() {
+        let (_, _, stack) = stack();
+        let write = stack.write(0, &[1; 100], Wait::Brief).unwrap_err();
+        assert_eq!(write.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(read(&stack, 0), 0);
+        stack.write(0, &[1; 100], Wait::Full).unwrap();
+        stack.write(50, &[2; 10], Wait::Brief).unwrap();
+        assert_eq!((read(&stack, 49), read(&stack, 55), read(&stack, 60)), (1, 2, 1));
+    }
 }

@@ -2,7 +2,9 @@
 //! processes out.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::fs::File;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use super::dir::Dir;
 use super::info::Info;
@@ -16,6 +18,8 @@ use crate::stack::{Layer, Stack};
 
 /// More layers than this are not a chain of ours: bounds the walk.
 const LAYERS_MAX: usize = 64;
+/// How long the next owner in this process waits for requests of the last one that nobody waits for any more.
+const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
 /// A volume that this process has, alone.
 #[derive(Debug)]
@@ -44,12 +48,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Owner {
-    fn open(dir: &Dir, volume: &str, boot: BootId) -> Result<Self> {
+    fn open(dir: &Dir, volume: &str, boot: BootId, released: &Arc<Released>) -> Result<Self> {
         // The volume first, so that opening what does not exist leaves no lock file.
         if !dir.has(volume)? {
             return Err(DriverError::new(ErrorKind::NotFound, format!("{volume} does not exist")));
         }
-        let locked = dir.lock(volume, OpenMode::Write)?;
+        let locked =
+            Locked { file: Some(dir.lock(volume, OpenMode::Write)?), released: Arc::clone(released) };
+        *lock(&released.0) = false;
         let info = Info::load(dir, volume)?;
         let (files, layers) =
             open_chain(dir, volume, &info.active, OpenMode::Write, boot)?.into_iter().unzip();
@@ -150,8 +156,51 @@ pub fn format_of(layer: &Layer) -> Format {
     }
 }
 
+/// Whether the lock of a volume's last owner in this process has been given back.
+#[derive(Debug)]
+struct Released(Mutex<bool>, Condvar);
+
+impl Default for Released {
+    fn default() -> Self {
+        Self(Mutex::new(true), Condvar::new())
+    }
+}
+
+impl Released {
+    /// Waits until it has, or long enough.
+    fn wait(&self) {
+        let held = |released: &mut bool| !*released;
+        drop(
+            self.1
+                .wait_timeout_while(lock(&self.0), RELEASE_WAIT, held)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+}
+
+/// The lock on a volume.
+#[derive(Debug)]
+struct Locked {
+    file: Option<File>,
+    released: Arc<Released>,
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.file = None;
+        *lock(&self.released.0) = true;
+        self.released.1.notify_all();
+    }
+}
+
 /// One volume's place among the owners.
-type Slot = Arc<Mutex<Weak<Owner>>>;
+#[derive(Debug, Default)]
+struct Place {
+    owner: Weak<Owner>,
+    released: Arc<Released>,
+}
+
+type Slot = Arc<Mutex<Place>>;
 
 /// The owners of this process, by volume name.
 #[derive(Debug, Default)]
@@ -168,22 +217,24 @@ impl Owners {
         let slot = {
             let mut slots = lock(&self.slots);
             if slots.len() >= 256 && !slots.contains_key(volume) {
-                slots.retain(|_, slot| Arc::strong_count(slot) > 1 || lock(slot).strong_count() > 0);
+                slots.retain(|_, slot| Arc::strong_count(slot) > 1 || lock(slot).owner.strong_count() > 0);
             }
             Arc::clone(slots.entry(volume.to_owned()).or_default())
         };
         let mut slot = lock(&slot);
-        if let Some(owner) = slot.upgrade() {
+        if let Some(owner) = slot.owner.upgrade() {
             return Ok(owner);
         }
-        let owner = Arc::new(Owner::open(dir, volume, boot)?);
-        *slot = Arc::downgrade(&owner);
+        // The last owner may be on its way out on another thread.
+        slot.released.wait();
+        let owner = Arc::new(Owner::open(dir, volume, boot, &slot.released)?);
+        slot.owner = Arc::downgrade(&owner);
         Ok(owner)
     }
 
     /// Whether this process has handles on the volume.
     pub fn is_open(&self, volume: &str) -> bool {
         let slot = lock(&self.slots).get(volume).cloned();
-        slot.and_then(|slot| lock(&slot).upgrade()).is_some_and(|owner| owner.is_open())
+        slot.and_then(|slot| lock(&slot).owner.upgrade()).is_some_and(|owner| owner.is_open())
     }
 }
