@@ -168,12 +168,15 @@ pub trait Driver: Send + Sync + Debug {
     /// Grows a volume to `size`, also while it is open here; the open device reports the new size on return.
     async fn extend_volume(&self, volume: &VolumeRef, size: GiB, claim: &Claim) -> Result<()>;
 
-    /// Removes a volume; its data is never visible again. Fails with `Busy` while it is open.
+    /// Removes a volume; its data is never visible again. Fails with `Busy` while it is open or has snapshots.
     async fn delete_volume(&self, volume: &VolumeRef, claim: &Claim) -> Result<()>;
 
     /// Freezes a volume's content at one moment between its acknowledged writes.
     async fn create_snapshot(&self, snapshot: &SnapshotRef, claim: &Claim) -> Result<Provider>;
 
+    /// Removes a snapshot, in any order among its volume's, also while the volume is open here. Fails with `Busy` while it is open
+    /// itself, and with `NoSpace`, having changed nothing, when what it takes does not fit. Once it has begun, a call that failed
+    /// or was stopped leaves a snapshot that can only be deleted.
     async fn delete_snapshot(&self, snapshot: &SnapshotRef, claim: &Claim) -> Result<()>;
 
     /// Sets the volume's content back to its latest snapshot. Only where `capabilities().revert`.
@@ -181,9 +184,10 @@ pub trait Driver: Send + Sync + Debug {
         Err(DriverError::unsupported("revert"))
     }
 
-    /// Opens a volume or snapshot. Write mode makes this process its block owner: `Busy` when another process is. Opening
-    /// again in the same process shares the device. The volume is closed when the last clone of the device is
-    /// dropped; flush first.
+    /// Opens a volume or snapshot. Opening a volume, in either mode, makes this process its block owner: `Busy` when another
+    /// process is. Opening again in the same process shares the device. The volume is closed when the last clone of the
+    /// device is dropped; what was not flushed then may still be lost with the power. Snapshots are opened for reading
+    /// only, by any number of processes.
     async fn open(&self, what: Openable<'_>, mode: OpenMode) -> Result<Device>;
 
     /// Whether this process has the volume open.

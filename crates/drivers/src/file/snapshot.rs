@@ -38,7 +38,13 @@ impl Backend {
         let mut state = owner.work();
         let key = snapshot.id.to_string();
         let flat = names::flat(volume, snapshot.id);
-        let is_overlay = Info::load(&self.dir, volume)?.overlays.contains_key(&key);
+        let overlays = Info::load(&self.dir, volume)?.overlays;
+        let deleting = names::deleting_key(snapshot.id);
+        if overlays.contains_key(&deleting) {
+            // What a deletion has begun cannot be taken back; the snapshot is a new one.
+            self.remove_overlay(&owner, &mut state, &deleting, &names::overlay(volume, &key), claim)?;
+        }
+        let is_overlay = overlays.contains_key(&key);
         if self.dir.has(&flat)? {
             // Complete since it was published; an interrupted run may have left the overlay that it was copied from.
             self.dir.sync()?;
@@ -68,7 +74,11 @@ impl Backend {
         claim: &Claim,
     ) -> Result<()> {
         let file = names::overlay(&owner.volume, key);
-        if state.files.contains(&file) || state.files.len() > self.config.chain_max + TEMPORARY_MAX {
+        if state.files.contains(&file) {
+            let text = format!("{file} is in the chain of {} without being recorded", owner.volume);
+            return Err(DriverError::new(ErrorKind::Backend, text));
+        }
+        if state.files.len() > self.config.chain_max + TEMPORARY_MAX {
             return Err(DriverError::new(
                 ErrorKind::Busy,
                 format!("{} has too many overlays for now", owner.volume),
@@ -90,7 +100,8 @@ impl Backend {
             state.files.insert(0, file);
             stored.durable()
         })?;
-        seal(&stack.layers()[0])
+        seal(&stack.layers()[0]);
+        Ok(())
     }
 
     /// An empty overlay of `size` bytes over the file `below`, in the making.
@@ -230,25 +241,14 @@ impl Backend {
         claim.set_done(0);
         claim.set_total(stack.size());
         if index == 0 {
-            self.merge_top(owner, claim)?;
+            self.merge_top(owner, state, info, claim)
         } else {
             let mut next = 0;
             while let Some((cluster, _)) = stack.merge_down(index, next, MERGE_STEP)? {
                 progress(claim, &mut next, cluster)?;
             }
-        }
-        stack.flush_layer(index + 1)?;
-        if index == 0 {
-            owner.served.parked(|served| {
-                served.flush_layer(1)?;
-                info.active.clone_from(&state.files[1]);
-                let stored = info.store(&self.dir, claim)?;
-                served.remove(0);
-                state.files.remove(0);
-                stored.durable()
-            })
-        } else {
-            seal(lower)?;
+            stack.flush_layer(index + 1)?;
+            seal(lower);
             claim.check()?;
             if let Layer::Overlay(above) = &stack.layers()[index - 1] {
                 let backing = Backing { name: state.files[index + 1].clone(), format: format_of(lower) };
@@ -261,23 +261,33 @@ impl Backend {
         }
     }
 
-    /// Copies the top layer down while it is written to: every write goes to both layers, and I/O waits for each step.
-    fn merge_top(&self, owner: &Owner, claim: &Claim) -> Result<()> {
+    /// Copies the top layer down while it is written to, and takes it out: every write goes to both layers meanwhile, and
+    /// I/O waits for each step.
+    fn merge_top(&self, owner: &Owner, state: &mut State, info: &mut Info, claim: &Claim) -> Result<()> {
         let mirror = owner.served.parked(Stack::start_mirror);
+        let whole = || {
+            if mirror.broken() {
+                let text = format!("a write to {} did not reach the layer that is merged into", owner.volume);
+                return Err(DriverError::new(ErrorKind::NoSpace, text));
+            }
+            Ok(())
+        };
         let mut next = 0;
         while let Some((cluster, _)) = owner.served.parked(|stack| stack.merge_down(0, next, MERGE_STEP))? {
             progress(claim, &mut next, cluster)?;
-            if mirror.broken() {
-                break;
-            }
+            whole()?;
         }
-        // A long merge would leave everything to be synced at its end, with I/O parked.
+        // Most of what is dirty is written before the volume's I/O is parked.
         owner.served.stack().flush_layer(1)?;
-        if mirror.broken() {
-            let text = format!("a write to {} did not reach the layer that is merged into", owner.volume);
-            return Err(DriverError::new(ErrorKind::NoSpace, text));
-        }
-        Ok(())
+        owner.served.parked(|served| {
+            served.flush_layer(1)?;
+            whole()?;
+            info.active.clone_from(&state.files[1]);
+            let stored = info.store(&self.dir, claim)?;
+            served.remove(0);
+            state.files.remove(0);
+            stored.durable()
+        })
     }
 
     /// Opens a snapshot's bytes.
@@ -327,7 +337,7 @@ impl Backend {
     pub(super) fn revert(&self, to: &SnapshotRef, claim: &Claim) -> Result<()> {
         let volume = &to.volume.name;
         let owner = self.own(volume)?;
-        let mut state = owner.work();
+        let state = owner.work();
         let flat = names::flat(volume, to.id);
         let info = Info::load(&self.dir, volume)?;
         match info.overlays.get(&to.id.to_string()) {
@@ -335,7 +345,7 @@ impl Backend {
                 let stack = owner.served.stack();
                 let making =
                     self.new_overlay(file, stack.size(), &state.files[1], &stack.layers()[1], claim)?;
-                self.replace_top(&owner, &mut state, making, claim)
+                self.replace_top(&owner, &state, making, claim)
             }
             Some(_) if names::is_temporary(&state.files[0]) => {
                 Err(DriverError::new(ErrorKind::Busy, format!("{volume} is being cloned")))
@@ -343,13 +353,13 @@ impl Backend {
             Some(_) => {
                 Err(DriverError::new(ErrorKind::Invalid, format!("{} is not the latest snapshot", to.name)))
             }
-            None if self.dir.has(&flat)? => self.revert_to_copy(&owner, &mut state, &flat, claim),
+            None if self.dir.has(&flat)? => self.revert_to_copy(&owner, &state, &flat, claim),
             None => Err(DriverError::new(ErrorKind::NotFound, format!("{} does not exist", to.name))),
         }
     }
 
     /// Goes back to a snapshot that is a file of its own.
-    fn revert_to_copy(&self, owner: &Owner, state: &mut State, flat: &str, claim: &Claim) -> Result<()> {
+    fn revert_to_copy(&self, owner: &Owner, state: &State, flat: &str, claim: &Claim) -> Result<()> {
         let blob = self.dir.blob(flat, OpenMode::Read)?;
         let stack = owner.served.stack();
         let making = if state.files.len() == 1 {
@@ -366,33 +376,37 @@ impl Backend {
             let mut layers = stack.layers().to_vec();
             layers[0] = Layer::Overlay(Arc::new(top));
             overwrite(&Stack::new(layers.clone()), &Stack::raw(blob), claim)?;
-            seal(&layers[0])?;
+            layers[0].flush()?;
+            seal(&layers[0]);
             making
         };
         self.replace_top(owner, state, making, claim)
     }
 
     /// Publishes `making` in the place of the top layer's file and goes on with it.
-    fn replace_top(&self, owner: &Owner, state: &mut State, making: Making, claim: &Claim) -> Result<()> {
+    fn replace_top(&self, owner: &Owner, state: &State, making: Making, claim: &Claim) -> Result<()> {
+        let blob = Arc::clone(making.blob());
+        let layer = match &owner.served.stack().layers()[0] {
+            Layer::Raw(_) => Layer::Raw(blob),
+            Layer::Overlay(_) => Layer::Overlay(Arc::new(
+                Overlay::open(blob, true, self.boot).during(|| format!("opening {}", state.files[0]))?,
+            )),
+        };
         owner.served.parked(|served| {
-            let blob = making.publish_over(claim)?;
-            let layer = match &served.layers()[0] {
-                Layer::Raw(_) => Layer::Raw(blob),
-                Layer::Overlay(_) => Layer::Overlay(Arc::new(
-                    Overlay::open(blob, true, self.boot).during(|| format!("opening {}", state.files[0]))?,
-                )),
-            };
+            making.publish_over(claim)?;
             served.replace_top(layer);
             self.dir.sync()
         })
     }
 }
 
-/// Completes an overlay that takes no more writes.
-fn seal(layer: &Layer) -> Result<()> {
-    match layer {
-        Layer::Raw(_) => Ok(()),
-        Layer::Overlay(overlay) => overlay.seal().during(|| "completing an overlay".to_owned()),
+/// Completes a layer that takes no more writes, for the sake of other programs; we can do without, on a full disk for
+/// instance.
+fn seal(layer: &Layer) {
+    if let Layer::Overlay(overlay) = layer
+        && let Err(error) = overlay.seal()
+    {
+        tracing::warn!(%error, "an overlay stays marked as being in use");
     }
 }
 
