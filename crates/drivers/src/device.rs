@@ -20,10 +20,13 @@ use crate::stack::Stack;
 
 /// The largest request answered on the calling task: copying it takes less than a change of thread is worth worrying about.
 const INLINE_MAX: usize = 256 << 10;
-/// A write on the calling task that took this long was throttled by the kernel ...
-const INLINE_SLOW: Duration = Duration::from_millis(1);
-/// ... and for so long writes go to other threads.
-const INLINE_PAUSE: Duration = Duration::from_millis(100);
+/// A write on the calling task that took this long was throttled by the kernel, or the machine is very busy: for a while writes
+/// go to other threads ...
+const INLINE_SLOW: Duration = Duration::from_millis(5);
+/// ... for so long at first, in milliseconds, and each time that the next try is slow again, twice as long ...
+const PAUSE_MIN: u64 = 4;
+/// ... up to this.
+const PAUSE_MAX: u64 = 1024;
 
 /// A volume's stack while it is open. One exists for each open volume; [`Handle`]s share it.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct Served {
     born: Instant,
     /// Milliseconds after `born` before which writes are not made on the calling task.
     inline_after: AtomicU64,
+    /// The latest such pause in milliseconds; zero when the last write was not slow.
+    inline_pause: AtomicU64,
 }
 
 impl Served {
@@ -54,6 +59,7 @@ impl Served {
             heavy: AtomicUsize::new(0),
             born: Instant::now(),
             inline_after: AtomicU64::new(0),
+            inline_pause: AtomicU64::new(0),
         })
     }
 
@@ -135,8 +141,13 @@ impl Served {
         }
         let stack = self.stack.try_read().ok()?;
         let done = stack.write(offset, data, Wait::Brief);
+        let pause = self.inline_pause.load(Ordering::Relaxed);
         if start.elapsed() > INLINE_SLOW {
-            self.inline_after.store(now + INLINE_PAUSE.as_millis() as u64, Ordering::Relaxed);
+            let pause = (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+            self.inline_pause.store(pause, Ordering::Relaxed);
+            self.inline_after.store(now + INLINE_SLOW.as_millis() as u64 + pause, Ordering::Relaxed);
+        } else if pause != 0 {
+            self.inline_pause.store(0, Ordering::Relaxed);
         }
         match done {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
