@@ -25,7 +25,7 @@ impl Backend {
             match Name::parse(&name) {
                 Name::Volume(id) => {
                     // One that went meanwhile is not there.
-                    if let Some(bytes) = self.volume_size(&name)? {
+                    if let Some(bytes) = self.size_or_length(&name)? {
                         found.push(Found::Volume { id, bytes });
                     }
                 }
@@ -33,7 +33,10 @@ impl Backend {
                     snapshots.insert(snapshot, format!("volume-{volume}"));
                 }
                 Name::Overlay { volume, snapshot } => {
-                    if !self.belongs_to_the_volume(&volume, &name, snapshot)? {
+                    if !self.belongs_to_the_volume(&volume, &name, snapshot).unwrap_or_else(|e| {
+                        tracing::warn!(file = name, error = %e, "an overlay whose chain cannot be read");
+                        false
+                    }) {
                         snapshots.insert(snapshot, volume);
                     }
                 }
@@ -72,6 +75,15 @@ impl Backend {
             Ok(chain) => chain.iter().any(|(name, _)| name == file),
             Err(e) if e.kind == ErrorKind::NotFound => false,
             Err(e) => return Err(e),
+        })
+    }
+
+    /// The size of a volume; where its record cannot be read, the length of its own file: one broken volume must not hide the
+    /// others.
+    fn size_or_length(&self, volume: &str) -> Result<Option<u64>> {
+        self.volume_size(volume).or_else(|error| {
+            tracing::warn!(volume, %error, "a volume whose size cannot be read");
+            self.dir.len_of(volume)
         })
     }
 
@@ -121,7 +133,7 @@ impl Backend {
         let mut volumes = BTreeSet::new();
         for name in self.dir.names()? {
             if let Name::Volume(id) = Name::parse(&name)
-                && let Some(bytes) = self.volume_size(&name)?
+                && let Some(bytes) = self.size_or_length(&name)?
             {
                 provisioned += bytes;
                 volumes.insert(id);

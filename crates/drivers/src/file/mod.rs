@@ -32,6 +32,7 @@ use async_trait::async_trait;
 use model::block::Device;
 use model::job::Claim;
 use model::{GiB, JobId};
+use tokio::sync::Semaphore;
 
 pub use config::FileConfig;
 use dir::Dir;
@@ -47,11 +48,15 @@ use crate::{
     VolumeRef,
 };
 
+/// Calls at work at the same time. Each has a thread; the others of Tokio's 512 are left to volumes' I/O, which calls wait for.
+const CALLS_MAX: usize = 128;
+
 /// The driver.
 pub struct FileDriver {
     config: FileConfig,
     faults: Option<Arc<Faults>>,
     started: OnceLock<Arc<Backend>>,
+    calls: Arc<Semaphore>,
 }
 
 impl fmt::Debug for FileDriver {
@@ -73,7 +78,7 @@ struct Backend {
 impl FileDriver {
     /// A driver for a directory; it is touched when the driver starts.
     pub fn new(config: FileConfig) -> Self {
-        Self { config, faults: None, started: OnceLock::new() }
+        Self { config, faults: None, started: OnceLock::new(), calls: Arc::new(Semaphore::new(CALLS_MAX)) }
     }
 
     /// The same, dying when `faults` says so: for crash suites.
@@ -99,7 +104,13 @@ impl FileDriver {
         work: impl FnOnce(&Backend) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let backend = self.backend()?;
-        blocking(move || work(&backend)).await
+        // Held by the work, which goes on when its caller stops waiting. The semaphore is never closed.
+        let turn = Arc::clone(&self.calls).acquire_owned().await;
+        blocking(move || {
+            let _turn = turn;
+            work(&backend)
+        })
+        .await
     }
 }
 
