@@ -31,8 +31,8 @@ use crate::blob::{SharedBlob, Wait};
 const STRIPES: u64 = 64;
 /// Unflushed clusters after which a writer flushes on its own: 4 GiB of new data, a few MiB of memory.
 const PENDING_MAX: usize = 1 << 16;
-/// L2 tables kept in memory: 64 KiB each, for 512 MiB of volume each.
-const TABLES: usize = 64;
+/// L2 tables kept in memory for each overlay: 64 KiB each, for 512 MiB of volume each.
+const TABLES: usize = 32;
 /// The bit that says that a table belongs to this L1 table alone.
 const COPIED: u64 = 1 << 63;
 const L1_OFFSET: u64 = 0x00ff_ffff_ffff_0000;
