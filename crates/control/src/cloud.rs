@@ -91,31 +91,30 @@ impl Cloud {
             At::Volume => {
                 Ok(self.place_of(job).await?.map_or(stay, |place| Self::volume_queue(&place.service_host())))
             }
-            At::Owner => {
-                let Some(place) = self.place_of(job).await? else { return Ok(stay) };
-                Ok(if self.is_exported(job).await? {
-                    Self::target_queue(&place.host)
-                } else {
-                    Self::volume_queue(&place.service_host())
-                })
-            }
+            At::Owner => match self.exported_at(job).await? {
+                Some(node) => Ok(Self::target_queue(&node)),
+                None => {
+                    let place = self.place_of(job).await?;
+                    Ok(place.map_or(stay, |place| Self::volume_queue(&place.service_host())))
+                }
+            },
         }
     }
 
-    /// Whether a volume that the job reads or changes on its backend is exported. A new volume's is its source: it is built where
-    /// the source is open.
-    async fn is_exported(&self, job: &Job) -> std::result::Result<bool, Failure> {
+    /// The node that serves a volume which the job reads or changes on its backend. A new volume's is its source: it is built
+    /// where the source is open.
+    async fn exported_at(&self, job: &Job) -> std::result::Result<Option<String>, Failure> {
         let read = &mut self.db.read();
         let source = match job.request["snapshot_id"].as_str().and_then(|id| id.parse().ok()) {
             Some(snapshot) => db::snapshot::get(read, snapshot).await?.map(|snapshot| snapshot.volume_id),
             None => job.request["source_volid"].as_str().and_then(|id| id.parse().ok()),
         };
         for volume in [source, volume_of(job)].into_iter().flatten() {
-            if !db::export::of_volume(read, volume).await?.is_empty() {
-                return Ok(true);
+            if let Some(export) = db::export::of_volume(read, volume).await?.into_iter().next() {
+                return Ok(Some(export.node));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Where the job's volume is; `None` if it is gone or on no backend.

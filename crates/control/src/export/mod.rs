@@ -19,10 +19,11 @@ const NAME_MAX: usize = 223;
 
 /// An initiator's name as the target compares it; `None` when it cannot be one.
 pub(crate) fn initiator(connector: &Connector) -> Option<String> {
-    let name = connector.initiator()?;
+    // Lower case first: what is stored is what is compared, and must itself be a name.
+    let name = connector.initiator()?.to_lowercase();
     let proper = name.len() <= NAME_MAX
         && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | ':' | '_'));
-    proper.then(|| name.to_lowercase())
+    proper.then_some(name)
 }
 
 /// Who needs an export, as its rows say.

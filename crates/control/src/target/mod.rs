@@ -31,6 +31,8 @@ use reservations::Stored;
 
 /// How often everything is compared without a ring.
 const PERIOD: Duration = Duration::from_secs(10);
+/// The same while a volume could not be served: its owner may just be ending.
+const RETRY: Duration = Duration::from_secs(1);
 /// Volumes brought up to date at the same time.
 const AT_ONCE: usize = 16;
 
@@ -135,13 +137,16 @@ impl TargetRole {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let topic = db::export::topic(&self.host);
         let mut bell = self.cloud.bus.listen();
+        let mut failures = 0u32;
         loop {
+            let pause =
+                if failures == 0 { PERIOD } else { (RETRY * 2u32.pow((failures - 1).min(8))).min(PERIOD) };
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = bell.heard(|rung| rung == topic) => {}
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            self.compare().await;
+            failures = if self.compare().await { 0 } else { failures + 1 };
         }
         self.shutdown().await;
     }
@@ -202,13 +207,14 @@ impl TargetRole {
         change.await.unwrap_or_else(|error| Err(Failure::again(format!("serving volume {volume}: {error}"))))
     }
 
-    /// Brings every volume up to date whose rows differ from what is served. Without the database nothing changes.
-    async fn compare(self: &Arc<Self>) {
+    /// Brings every volume up to date whose rows differ from what is served; whether all are now. Without the database nothing
+    /// changes.
+    async fn compare(self: &Arc<Self>) -> bool {
         let rows = match db::export::of_node(&mut self.cloud.db.read(), &self.host).await {
             Ok(rows) => rows,
             Err(error) => {
                 tracing::warn!(%error, "reading the exports of this node");
-                return;
+                return false;
             }
         };
         let mut wanted: HashMap<VolumeId, Vec<Export>> = HashMap::new();
@@ -225,23 +231,38 @@ impl TargetRole {
             }));
         }
         futures::stream::iter(stale)
-            .for_each_concurrent(AT_ONCE, |volume| async move {
-                if let Err(failure) = self.sync(volume).await {
+            .map(async |volume| {
+                let result = self.sync(volume).await;
+                if let Err(failure) = &result {
                     tracing::warn!(volume.id = %volume, error = failure.message, "serving a volume");
                 }
+                result.is_ok()
             })
-            .await;
+            .buffer_unordered(AT_ONCE)
+            .fold(true, async |all, served| all && served)
+            .await
     }
 
     async fn apply(&self, volume: VolumeId) -> Result<(), Failure> {
         let rows = db::export::of_volume(&mut self.cloud.db.read(), volume).await?;
         let (ending, wanted): (Vec<Export>, Vec<Export>) =
             rows.into_iter().filter(|row| row.node == self.host).partition(|row| row.ending);
-        if wanted.is_empty() {
+        let result = if wanted.is_empty() {
             self.close(volume).await;
+            Ok(())
         } else {
-            self.serve(volume, wanted).await?;
+            self.serve(volume, wanted).await
+        };
+        // A volume that could not be opened reaches nobody: what ends has ended, whatever becomes of the others.
+        let cut = result.is_ok() || !lock(&self.served).contains_key(&volume);
+        if cut {
+            self.forget(volume, ending).await?;
         }
+        result
+    }
+
+    /// Removes rows that have been cut.
+    async fn forget(&self, volume: VolumeId, ending: Vec<Export>) -> Result<(), Failure> {
         if ending.is_empty() {
             return Ok(());
         }
