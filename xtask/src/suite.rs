@@ -78,6 +78,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "rustdoc",         tier: Tier::Static, needs: &[],                         work: Work::Cargo(&["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"]),   limit_minutes: 40 },
     Suite { name: "build",           tier: Tier::Quick,  needs: &[],                         work: Work::Build,                                limit_minutes: 60 },
     Suite { name: "db",              tier: Tier::Quick,  needs: &[Need::Postgres, Need::MariaDb], work: Work::Tests { package: "db", target: None, filter: &[] }, limit_minutes: 20 },
+    Suite { name: "control",         tier: Tier::Quick,  needs: &[Need::Postgres, Need::MariaDb], work: Work::Tests { package: "control", target: None, filter: &[] }, limit_minutes: 20 },
     Suite { name: "drivers",         tier: Tier::Quick,  needs: &[FILESYSTEMS, Need::Qemu],  work: Work::Tests { package: "drivers", target: None, filter: &[] }, limit_minutes: 20 },
     Suite { name: "iscsi",           tier: Tier::Quick,  needs: &[LIBISCSI, Need::Qemu],     work: Work::Tests { package: "iscsi", target: None, filter: &[] }, limit_minutes: 20 },
     Suite { name: "cinderblock",     tier: Tier::Quick,  needs: &[FILESYSTEMS],              work: Work::Tests { package: "cinderblock", target: None, filter: &[] }, limit_minutes: 30 },

@@ -28,7 +28,12 @@ fn datum<'a>(attachment: &'a Attachment, key: &str) -> &'a serde_json::Value {
 
 #[tokio::test]
 async fn new_style_from_reserve_to_delete() {
-    let site = Site::new();
+    for site in Site::on_every_database() {
+        new_style_from_reserve_to_delete_on(site).await;
+    }
+}
+
+async fn new_style_from_reserve_to_delete_on(site: Site) {
     let process = site.start().await;
     let cloud = &process.cloud;
     let id = process.volume(false).await.id;
@@ -257,20 +262,27 @@ async fn a_shared_volume_has_two_initiators_each_with_its_own_secret() {
 }
 
 #[tokio::test]
-async fn a_bootable_shared_volume_in_use_needs_its_own_policy() {
-    let site = Site::new();
+async fn sharing_has_its_policies() {
+    let site = Site::ruled("\"volume:multiattach_bootable_volume\": \"role:admin\"\n");
     let process = site.start().await;
     let cloud = &process.cloud;
     let id = process.volume(true).await.id;
-    cloud.volume_set_bootable(&member(), id, true).await.expect("bootable");
-    let first = cloud.attachment_create(&member(), attach(id, "h1", None)).await.expect("attaches");
-    cloud.attachment_complete(&member(), first.id).await.expect("completes");
     let reader = control::Context { roles: vec!["reader".into()], ..member() };
     assert_eq!(
-        text(cloud.attachment_create(&reader, attach(id, "h2", None)).await),
+        text(cloud.attachment_create(&reader, attach(id, "h1", None)).await),
         "Policy doesn't allow volume:attachment_create to be performed."
     );
-    cloud.attachment_create(&member(), attach(id, "h2", None)).await.expect("a member may");
+    let first = cloud.attachment_create(&member(), attach(id, "h1", None)).await.expect("attaches");
+    cloud.attachment_complete(&member(), first.id).await.expect("completes");
+    let second =
+        cloud.attachment_create(&member(), attach(id, "h2", None)).await.expect("it is not bootable");
+    cloud.attachment_complete(&member(), second.id).await.expect("completes");
+    cloud.volume_set_bootable(&member(), id, true).await.expect("bootable");
+    assert_eq!(
+        text(cloud.attachment_create(&member(), attach(id, "h3", None)).await),
+        "Policy doesn't allow volume:multiattach_bootable_volume to be performed."
+    );
+    cloud.attachment_create(&admin(), attach(id, "h3", None)).await.expect("an administrator may");
     process.stop().await;
 }
 
@@ -327,7 +339,12 @@ async fn the_mode_is_the_volumes_then_the_requests_then_the_connectors() {
 
 #[tokio::test]
 async fn i2_of_two_racing_attaches_one_wins() {
-    let site = Site::new();
+    for site in Site::on_every_database() {
+        i2_of_two_racing_attaches_one_wins_on(site).await;
+    }
+}
+
+async fn i2_of_two_racing_attaches_one_wins_on(site: Site) {
     let process = site.start().await;
     let other = site.cloud().await;
     for _ in 0..5 {
@@ -346,7 +363,12 @@ async fn i2_of_two_racing_attaches_one_wins() {
 
 #[tokio::test]
 async fn the_old_style_from_reserve_to_detach() {
-    let site = Site::new();
+    for site in Site::on_every_database() {
+        the_old_style_from_reserve_to_detach_on(site).await;
+    }
+}
+
+async fn the_old_style_from_reserve_to_detach_on(site: Site) {
     let process = site.start().await;
     let cloud = &process.cloud;
     let id = process.volume(false).await.id;
@@ -454,7 +476,12 @@ async fn what_cannot_be_told_apart_is_not_detached() {
 
 #[tokio::test]
 async fn i5_i8_deleting_a_volume_ends_what_still_reaches_it() {
-    let site = Site::new();
+    for site in Site::on_every_database() {
+        i5_i8_deleting_a_volume_ends_what_still_reaches_it_on(site).await;
+    }
+}
+
+async fn i5_i8_deleting_a_volume_ends_what_still_reaches_it_on(site: Site) {
     let process = site.start().await;
     let cloud = &process.cloud;
     let id = process.volume(false).await.id;
@@ -608,7 +635,7 @@ async fn a_detach_leaves_a_status_that_a_job_owns() {
     let volume = process.see(id).await;
     assert_eq!(volume.status, VolumeStatus::BackingUp, "I3: the backup ends it");
     assert_eq!(volume.previous_status.as_deref(), Some("available"));
-    process.stop().await;
+    process.leave().await;
 }
 
 #[tokio::test]

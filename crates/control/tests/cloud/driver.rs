@@ -171,6 +171,7 @@ impl Driver for TestDriver {
     }
 
     async fn open(&self, what: Openable<'_>, mode: OpenMode) -> Result<Device> {
+        self.before("open", &Claim::unbounded()).await?;
         self.inner.open(what, mode).await
     }
 

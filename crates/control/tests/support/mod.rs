@@ -1,6 +1,9 @@
 //! A service in a temporary directory: as many processes as a test wants, with nothing between them but the database.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[path = "../cloud/driver.rs"]
+mod driver;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -9,7 +12,8 @@ use std::time::Duration;
 use control::bus::LocalBus;
 use control::engine::{Runner, RunnerConfig};
 use control::node::Node;
-use control::policy::Policy;
+use control::policy::{Options, Policy};
+use control::reconcile::How;
 use control::request::{NewAttachment, NewType, NewVolume};
 use control::seal::Sealer;
 use control::settings::Settings;
@@ -17,7 +21,8 @@ use control::target::{TargetRole, TargetSettings};
 use control::{Cloud, Context, Parts};
 use db::Read as _;
 use db::job::Wanted;
-use drivers::SharedDriver;
+pub use driver::TestDriver;
+use drivers::Driver as _;
 use drivers::file::{FileConfig, FileDriver};
 use model::config::Config;
 use model::{AttachMode, Attachment, Connector, GiB, Secret, Volume, VolumeId, VolumeStatus};
@@ -43,12 +48,19 @@ pub struct Site {
     _kept: Option<tempfile::TempDir>,
     /// Where the target listens: what it found free when it was first started.
     portal: OnceLock<SocketAddr>,
+    /// A policy file's text.
+    policy: &'static str,
+    /// Seconds a request waits for work.
+    patience: u64,
+    /// A database server's address.
+    server: Option<String>,
 }
 
 /// A running process of it.
 pub struct Process {
     pub cloud: Cloud,
     pub node: Arc<Node>,
+    pub driver: Arc<TestDriver>,
     stop: CancellationToken,
     running: Vec<JoinHandle<()>>,
 }
@@ -57,7 +69,30 @@ impl Site {
     /// In a directory that goes with it.
     pub fn new() -> Self {
         let kept = tempfile::tempdir().expect("a directory");
-        Self { dir: kept.path().to_owned(), _kept: Some(kept), portal: OnceLock::new() }
+        Self {
+            dir: kept.path().to_owned(),
+            _kept: Some(kept),
+            portal: OnceLock::new(),
+            policy: "",
+            patience: 20,
+        }
+    }
+
+    /// One on each database that this run has (docs/testing.md).
+    pub fn on_every_database() -> Vec<Self> {
+        let servers = ["CINDERBLOCK_TEST_POSTGRES", "CINDERBLOCK_TEST_MYSQL"];
+        let servers = servers.into_iter().filter_map(|name| std::env::var(name).ok()).map(Some);
+        [None].into_iter().chain(servers).map(|server| Self { server, ..Self::new() }).collect()
+    }
+
+    /// Where requests give up soon.
+    pub fn impatient() -> Self {
+        Self { patience: 2, ..Self::new() }
+    }
+
+    /// With these rules in `policy.yaml`.
+    pub fn ruled(policy: &'static str) -> Self {
+        Self { policy, ..Self::new() }
     }
 
     pub fn dir(&self) -> &Path {
@@ -73,15 +108,15 @@ impl Site {
         Secret::new(std::fs::read(path).expect("the key").try_into().expect("32 bytes"))
     }
 
-    /// SQLite in the site's directory; or, when `CINDERBLOCK_TEST_SERVER` names a server, a database of its own there.
+    /// SQLite in the site's directory, or a database of its own on the site's server.
     async fn database(&self) -> String {
-        let Ok(server) = std::env::var("CINDERBLOCK_TEST_SERVER") else {
+        let Some(server) = &self.server else {
             return format!("sqlite:///{}/c.db", self.dir.display());
         };
         let name =
             self.dir.file_name().expect("a name").to_string_lossy().replace(['.', '-'], "_").to_lowercase();
         if !self.dir.join("database").exists() {
-            let db = db::Db::connect(&server, 1).await.expect("the server is there");
+            let db = db::Db::connect(server, 1).await.expect("the server is there");
             db.read().rows(db::sql::sql(format!("CREATE DATABASE x{name}"))).await.expect("makes a database");
             db.close().await;
             std::fs::write(self.dir.join("database"), "").expect("is remembered");
@@ -94,12 +129,13 @@ impl Site {
     pub async fn cloud(&self) -> Cloud {
         let db = db::Db::connect(&self.database().await, 8).await.expect("opens");
         db::schema::migrate(&db).await.expect("migrates");
-        let text = format!("[DEFAULT]\ncinderblock_lease = {LEASE}\nrpc_response_timeout = 20\n");
+        let patience = self.patience;
+        let text = format!("[DEFAULT]\ncinderblock_lease = {LEASE}\nrpc_response_timeout = {patience}\n");
         let config = Config::parse(&[("test.conf", text.as_str())], []).expect("a configuration");
         Cloud::new(Parts {
             db,
             bus: Arc::new(LocalBus::default()),
-            policy: Policy::default(),
+            policy: Policy::load(&[("policy.yaml", self.policy)], &Options::default()).expect("rules"),
             settings: Settings::read(&config, HOST).expect("settings"),
             scheduler: control::scheduler::Options::from_config(&config).expect("options"),
             sealer: Sealer::new(&self.key()),
@@ -113,13 +149,19 @@ impl Site {
 
     /// A process with some parts; its driver is its own, as its locks on volumes are.
     pub async fn start_parts(&self, parts: &[Part]) -> Process {
+        self.start_scripted(parts, |_| {}).await
+    }
+
+    /// The same, with a driver that has been told something before anybody uses it.
+    pub async fn start_scripted(&self, parts: &[Part], script: impl FnOnce(&TestDriver)) -> Process {
         let cloud = self.cloud().await;
         let driver: SharedDriver =
             Arc::new(FileDriver::new(FileConfig::new(self.dir.join("volumes"), "local")));
         std::fs::create_dir_all(self.dir.join("volumes")).expect("a directory");
         driver.start().await.expect("the driver starts");
+        script(&driver);
         let mut node = Node { host: HOST.into(), ..Node::default() };
-        node.backends.insert(BACKEND.into(), driver);
+        node.backends.insert(BACKEND.into(), driver.clone());
         let stop = CancellationToken::new();
         let (mut queues, mut running) = (Vec::new(), Vec::new());
         if parts.contains(&Part::Volume) {
@@ -150,13 +192,21 @@ impl Site {
             sweep: Duration::from_millis(100),
         };
         running.push(tokio::spawn(Runner::new(cloud.clone(), node.clone(), config).run(stop.clone())));
-        Process { cloud, node, stop, running }
+        Process { cloud, node, driver, stop, running }
     }
 }
 
 impl Process {
-    /// Stops it as SIGTERM does.
+    /// Stops it as SIGTERM does. Nothing may be under way, and nothing left over.
     pub async fn stop(self) {
+        self.settled().await;
+        let report = self.cloud.reconcile(&self.node, How::DryRun).await.expect("looks");
+        assert!(report.findings.is_empty(), "{:#?}", report.findings);
+        self.leave().await;
+    }
+
+    /// Stops it, whatever is under way.
+    pub async fn leave(self) {
         self.stop.cancel();
         for one in self.running {
             one.await.expect("a role ends");
