@@ -23,10 +23,11 @@
 //!
 //! Statuses refuse most of these meetings before a lock is asked for; locks are for those that no status shows (a clone does not
 //! change its source's status) and for what an operator forces. A job takes all its locks with its claim and lets them go between
-//! claims: it never holds one while it waits for another. Attaching serialises on `<volume>`, Cinder's name for that.
+//! claims: it never holds one while it waits for another. Attaching
+//! takes none: exports are counted rows, and an open volume has one owner.
 
 use model::job::Lock;
-use model::{SnapshotId, VolumeId};
+use model::{BackupId, SnapshotId, VolumeId};
 
 /// The volume stays as it is.
 pub fn keep_volume(id: VolumeId) -> Lock {
@@ -46,4 +47,14 @@ pub fn keep_snapshot(id: SnapshotId) -> Lock {
 /// The snapshot comes or goes.
 pub fn change_snapshot(id: SnapshotId) -> Lock {
     Lock::exclusive(format!("{id}-delete_snapshot"))
+}
+
+/// The backup stays.
+pub fn keep_backup(id: BackupId) -> Lock {
+    Lock::shared(format!("{id}-backup"))
+}
+
+/// The backup goes.
+pub fn change_backup(id: BackupId) -> Lock {
+    Lock::exclusive(format!("{id}-backup"))
 }

@@ -7,7 +7,7 @@ use model::{Message, MessageId};
 
 use crate::cloud::Cloud;
 use crate::context::Context;
-use crate::engine::Failure;
+use crate::engine::{Failure, FailureKind};
 use crate::error::{Error, Resource, Result};
 use crate::policy::{self, Target};
 use crate::volume::visible;
@@ -149,6 +149,10 @@ pub async fn leave_about(
     otherwise: Detail,
     ttl: i64,
 ) -> db::Result<()> {
+    if failure.kind == FailureKind::Cancelled {
+        // Who asked for it knows.
+        return Ok(());
+    }
     let Some(project_id) = job.project_id.as_deref() else { return Ok(()) };
     let new = db::message::NewMessage {
         project_id,

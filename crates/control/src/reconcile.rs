@@ -269,8 +269,11 @@ impl Cloud {
         }
         for pool in db::pool::list(&mut self.db.read()).await? {
             let real = db::pool::recount(&mut self.db.read(), &pool.name).await?;
-            if real != pool.allocated_gb {
-                let detail = format!("allocated {} GiB, recount {real} GiB", pool.allocated_gb);
+            if real != pool.allocated_gb || pool.promised_gb != 0 {
+                let detail = format!(
+                    "allocated {} GiB, promised {} GiB, recount {real} GiB",
+                    pool.allocated_gb, pool.promised_gb
+                );
                 report.add(FindingKind::Miscounted, pool.name, detail, false);
             }
         }

@@ -7,7 +7,7 @@ use ::backup::{CreateBackup, ParentRef};
 use db::Tx;
 use db::transition::{Begin, Outcome};
 use drivers::{OpenMode, Openable, SnapshotRef};
-use model::job::{Lock, ResourceRef};
+use model::job::ResourceRef;
 use model::transition::{BackupOp, SnapshotOp, VolumeOp};
 use model::{
     Backup, BackupId, BackupStatus, JobId, Snapshot, SnapshotId, SnapshotStatus, Volume, VolumeId,
@@ -24,7 +24,7 @@ use crate::message::{self, Detail};
 use crate::policy::{Action, Target};
 use crate::request::NewBackup;
 use crate::volume::create::pool_of;
-use crate::{quota, snapshot, volume};
+use crate::{locks, quota, snapshot, volume};
 
 /// The operation's table.
 pub const OPERATION: Operation = Operation {
@@ -203,9 +203,9 @@ fn new_job(
     request: &Request,
     spec: &Spec,
 ) -> db::job::NewJob {
-    let mut locks = vec![Lock::shared(format!("{}-delete_volume", row.volume_id))];
+    let mut locks = vec![locks::keep_volume(row.volume_id)];
     if let Some(snapshot) = &spec.snapshot {
-        locks.push(Lock::shared(format!("{}-delete_snapshot", snapshot.id)));
+        locks.push(locks::keep_snapshot(snapshot.id));
     }
     db::job::NewJob {
         id: job,

@@ -2,7 +2,7 @@
 
 use db::Tx;
 use db::transition::{Begin, Outcome};
-use model::job::{Lock, ResourceRef};
+use model::job::ResourceRef;
 use model::transition::{BackupOp, Guard};
 use model::{BackupId, JobId};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
 use crate::error::{Error, Resource, Result};
 use crate::message::{self, Detail};
 use crate::policy::Action;
-use crate::quota;
+use crate::{locks, quota};
 
 /// The operation's table.
 pub const OPERATION: Operation = Operation {
@@ -70,7 +70,7 @@ impl Cloud {
                 request_id: Some(context.request_id.clone()),
                 queue: Self::backup_queue(&host),
                 request: json!({ "volume_id": backup.volume_id, "backup_host": host }),
-                locks: vec![Lock::exclusive(format!("{id}-backup"))],
+                locks: vec![locks::change_backup(id)],
             },
         )
         .await?;

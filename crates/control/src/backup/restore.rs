@@ -6,7 +6,7 @@ use ::backup::{Level, Restore, TargetState};
 use db::Tx;
 use db::transition::{Begin, Outcome};
 use drivers::{OpenMode, Openable};
-use model::job::{Lock, ResourceRef};
+use model::job::ResourceRef;
 use model::transition::{BackupOp, VolumeOp};
 use model::{Backup, BackupId, BackupStatus, GiB, JobId, Volume, VolumeId, VolumeStatus};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::cloud::Cloud;
 use crate::context::Context;
 use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
 use crate::error::{Error, Result};
+use crate::locks;
 use crate::message::{self, Detail};
 use crate::policy::Action;
 use crate::request::{NewVolume, RestoreBackup};
@@ -123,10 +124,7 @@ impl Cloud {
             request_id: Some(context.request_id.clone()),
             queue: Self::backup_queue(&host),
             request: serde_json::to_value(request).unwrap_or_default(),
-            locks: vec![
-                Lock::exclusive(format!("{}-delete_volume", volume.id)),
-                Lock::shared(format!("{}-backup", backup.id)),
-            ],
+            locks: vec![locks::change_volume(volume.id), locks::keep_backup(backup.id)],
         };
         db::job::insert(&mut tx, new).await?;
         Ok(self.commit(tx).await?)

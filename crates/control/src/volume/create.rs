@@ -407,7 +407,7 @@ async fn origin(tx: &mut Tx, request: &Request) -> std::result::Result<Option<Po
 async fn unplace(work: &Work) -> std::result::Result<(), Failure> {
     let id = volume_id(work)?;
     let mut tx = work.cloud.db.begin().await?;
-    db::job::hold(&mut tx, &work.job).await?;
+    db::job::fence(&mut tx, &work.job).await?;
     let Some(volume) = db::volume::get(&mut tx, id).await? else { return Ok(()) };
     if let Some(pool) = &volume.host {
         db::pool::allocate(&mut tx, &pool.to_string(), -i64::from(volume.size.0)).await?;

@@ -1,6 +1,7 @@
 //! Runners that die in the middle of a step, and those that take over (I3, I4).
 
-use control::request::{DeleteVolume, ExtendVolume};
+use control::request::{DeleteVolume, ExtendVolume, NewVolume};
+use model::job::JobState;
 use model::{GiB, SnapshotStatus, VolumeStatus};
 
 use crate::lab::{Lab, admin, member, new_snapshot, text};
@@ -132,10 +133,32 @@ async fn a_cancelled_snapshot_is_undone() {
     assert_eq!(lab.snapshot_now(snapshot.id).await.unwrap().status, SnapshotStatus::Error);
     assert_eq!(lab.driver.calls("create_snapshot"), 0);
     let job = lab.cloud.job_show(&me, job.id).await.unwrap();
-    assert_eq!(job.state, model::job::JobState::Cancelled);
+    assert_eq!(job.state, JobState::Cancelled);
     assert_eq!(text(lab.cloud.job_cancel(&me, job.id).await), format!("Job {} has ended.", job.id));
+    assert!(lab.told(&me).await.is_empty(), "who has asked for it knows");
     lab.cloud.snapshot_delete(&me, snapshot.id).await.unwrap();
     lab.rest(snapshot.id).await;
+    lab.close().await;
+}
+
+#[tokio::test]
+async fn what_is_cancelled_before_it_begins_does_not_begin() {
+    let mut lab = Lab::without_runner("").await;
+    let me = member("p");
+    let wanted = NewVolume { size: Some(GiB(1)), ..NewVolume::default() };
+    let volume = lab.cloud.volume_create(&me, wanted).await.unwrap();
+    let job = lab.job_of(&me, volume.id).await;
+    lab.cloud.job_cancel(&me, job.id).await.unwrap();
+    lab.cloud.job_cancel(&me, job.id).await.expect("asking again is fine");
+    lab.run(&ALL);
+    lab.rest(volume.id).await;
+    assert_eq!(lab.cloud.job_show(&me, job.id).await.unwrap().state, JobState::Cancelled);
+    assert_eq!(lab.volume_now(volume.id).await.unwrap().status, VolumeStatus::Error);
+    assert_eq!(lab.driver.calls("create_volume"), 0);
+    assert_eq!(lab.pool().await, (0, 0));
+    assert!(lab.told(&me).await.is_empty());
+    lab.cloud.volume_delete(&me, volume.id, DeleteVolume::default()).await.unwrap();
+    assert!(lab.volume_now(volume.id).await.is_none(), "it was on no backend");
     lab.close().await;
 }
 

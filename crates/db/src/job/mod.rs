@@ -322,21 +322,6 @@ pub async fn restart(tx: &mut Tx, job: &Job, queue: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure, for as long as the transaction lasts, that a claim holds: for what a step writes in a transaction of its own.
-///
-/// # Errors
-/// [`Error::Fenced`] when the claim is over.
-pub async fn hold(tx: &mut Tx, job: &Job) -> Result<()> {
-    let held = tx
-        .exec(
-            sql("UPDATE jobs SET epoch = epoch WHERE id = ? AND epoch = ? AND state IN ('running', 'undoing')")
-                .bind(job.id)
-                .bind(job.epoch),
-        )
-        .await?;
-    fenced(held, job)
-}
-
 fn fenced(moved: u64, job: &Job) -> Result<()> {
     if moved == 0 { Err(Error::Fenced(job.id)) } else { Ok(()) }
 }
