@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use db::job::{Claimed, Next, Renewed};
-use model::job::{Claim, Job, JobState};
+use model::job::{Claim, Job, JobState, Stop};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Act, At, Failure, FailureKind, Operation, Step, Work, fault};
+use crate::bus::Listener;
 use crate::cloud::Cloud;
 use crate::node::Node;
 use crate::operations;
@@ -30,6 +31,9 @@ pub struct RunnerConfig {
 
 /// Times a job is tried again after failures that may pass, before it counts as failed.
 const ATTEMPTS: i32 = 30;
+
+/// How often a claimed job is looked at: for its progress, and for a request to stop it that rang in another process only.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Carries jobs.
 #[derive(Debug)]
@@ -120,20 +124,11 @@ impl Runner {
 
     /// Renews the lease until it is lost.
     async fn renew(&self, claim: &Claim) {
-        let pause = self.config.lease / 4;
         let lease_us = self.config.lease.as_micros() as i64;
         let mut reported = (0, 0);
+        let mut bell = self.cloud.bus.listen();
         loop {
-            // Progress is written at most once a second, the lease every quarter of it.
-            let mut waited = Duration::ZERO;
-            while waited < pause {
-                let nap = Duration::from_secs(1).min(pause);
-                tokio::time::sleep(nap).await;
-                waited += nap;
-                if claim.progress() != reported {
-                    break;
-                }
-            }
+            self.nap(claim, reported, &mut bell).await;
             if claim.left().is_zero() {
                 return;
             }
@@ -151,6 +146,31 @@ impl Runner {
                     return;
                 }
                 Err(error) => tracing::warn!(job.id = %claim.job, %error, "renewing a lease"),
+            }
+        }
+    }
+
+    /// Waits until the lease is to be renewed, and heeds a request to stop meanwhile. Progress is written at most once a second, the
+    /// lease every quarter of it.
+    async fn nap(&self, claim: &Claim, reported: (u64, u64), bell: &mut Listener) {
+        let until = Instant::now() + self.config.lease / 4;
+        let topic = db::job::cancel_topic(claim.job);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let looks = tokio::select! {
+                () = bell.heard(|rung| rung == topic) => false,
+                // Rings of other processes may not reach us.
+                () = tokio::time::sleep(LOOK.min(left)) => true,
+            };
+            if looks && (Instant::now() >= until || claim.progress() != reported) {
+                return;
+            }
+            if claim.check().is_ok() {
+                match db::job::is_cancelled(&mut self.cloud.db.read(), claim.job).await {
+                    Ok(true) => claim.cancel(),
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(job.id = %claim.job, %error, "looking at a job"),
+                }
             }
         }
     }
@@ -279,6 +299,11 @@ impl Run<'_> {
         fault::point(self.operation.name, "finish", "before");
         let work = self.work();
         let mut tx = self.runner.cloud.db.begin().await?;
+        // Held until the transaction ends: who asks it to stop is either heeded or told that it has ended.
+        db::job::fence(&mut tx, &self.job).await?;
+        if db::job::is_cancelled(&mut tx, self.job.id).await? {
+            return Err(Stop::Cancelled.into());
+        }
         (self.operation.finish)(&work, &mut tx).await?;
         db::job::finish(&mut tx, &self.job, JobState::Done, None).await?;
         self.claim.check()?;
@@ -396,8 +421,8 @@ impl Run<'_> {
         let state = if cancelled { JobState::Cancelled } else { JobState::Failed };
         db::job::finish(&mut tx, &self.job, state, Some(&failure.message)).await?;
         self.claim.check().or_else(|stop| match stop {
-            model::job::Stop::Cancelled => Ok(()),
-            lost @ model::job::Stop::LeaseLost => Err(lost),
+            Stop::Cancelled => Ok(()),
+            lost @ Stop::LeaseLost => Err(lost),
         })?;
         self.runner.cloud.commit(tx).await?;
         Ok(())

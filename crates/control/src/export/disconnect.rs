@@ -69,14 +69,16 @@ impl Cloud {
 /// Has the target of this process cut the exports of a volume that are ending.
 ///
 /// # Errors
-/// Another process serves them: worth repeating there.
+/// They could not be cut, or another process serves them: worth repeating there. That the volume's other exports cannot be served is
+/// no error of this one's.
 pub(crate) async fn cut(work: &Work, volume: VolumeId) -> Result<(), Failure> {
-    if let Some(target) = &work.node.target {
-        target.sync(volume).await?;
-    }
+    let synced = match &work.node.target {
+        Some(target) => target.sync(volume).await,
+        None => Ok(()),
+    };
     let left = db::export::of_volume(&mut work.cloud.db.read(), volume).await?;
     if left.iter().any(|export| export.ending) {
-        return Err(Failure::again("the volume is served by another process"));
+        return synced.and(Err(Failure::again("the volume is served by another process")));
     }
     Ok(())
 }

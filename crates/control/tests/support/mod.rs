@@ -75,6 +75,7 @@ impl Site {
             portal: OnceLock::new(),
             policy: "",
             patience: 20,
+            server: None,
         }
     }
 
@@ -155,8 +156,8 @@ impl Site {
     /// The same, with a driver that has been told something before anybody uses it.
     pub async fn start_scripted(&self, parts: &[Part], script: impl FnOnce(&TestDriver)) -> Process {
         let cloud = self.cloud().await;
-        let driver: SharedDriver =
-            Arc::new(FileDriver::new(FileConfig::new(self.dir.join("volumes"), "local")));
+        let inner = FileDriver::new(FileConfig::new(self.dir.join("volumes"), "local"));
+        let driver = Arc::new(TestDriver::over(inner));
         std::fs::create_dir_all(self.dir.join("volumes")).expect("a directory");
         driver.start().await.expect("the driver starts");
         script(&driver);

@@ -203,8 +203,7 @@ pub async fn renew(db: &Db, id: JobId, epoch: i64, lease_us: i64, progress: (u64
     if held == 0 {
         return Ok(Renewed::Lost);
     }
-    let row = tx.row(sql("SELECT cancel_requested FROM jobs WHERE id = ?").bind(id)).await?;
-    let cancel_requested = row.map_or(Ok(false), |row| row.get("cancel_requested"))?;
+    let cancel_requested = is_cancelled(&mut tx, id).await?;
     tx.commit().await?;
     Ok(Renewed::Yes { cancel_requested })
 }
@@ -347,15 +346,34 @@ pub fn done_topic(id: JobId) -> String {
     format!("job.{id}")
 }
 
-/// Asks a job to stop; whether it was still active. Rings its queue.
+/// The topic that rings when a job is asked to stop.
+pub fn cancel_topic(id: JobId) -> String {
+    format!("job.{id}.cancel")
+}
+
+/// Whether a job has been asked to stop.
+///
+/// # Errors
+/// The database is away.
+pub async fn is_cancelled(from: &mut impl Read, id: JobId) -> Result<bool> {
+    let row = from.row(sql("SELECT cancel_requested FROM jobs WHERE id = ?").bind(id)).await?;
+    row.map_or(Ok(false), |row| row.get("cancel_requested"))
+}
+
+/// Asks a job to stop; whether it was still active. Rings its queue and whoever carries it.
 ///
 /// # Errors
 /// The database is away.
 pub async fn cancel(tx: &mut Tx, id: JobId) -> Result<bool> {
-    let text = format!("UPDATE jobs SET cancel_requested = TRUE WHERE id = ? AND {ACTIVE}");
+    // What waits to be tried again has no need to wait any longer.
+    let text = format!(
+        "UPDATE jobs SET cancel_requested = TRUE, run_after = CASE WHEN run_after > {{now}} THEN {{now}} ELSE run_after \
+         END WHERE id = ? AND {ACTIVE}"
+    );
     let active = tx.exec(sql(text).bind(id)).await? > 0;
     if active && let Some(row) = tx.row(sql("SELECT queue FROM jobs WHERE id = ?").bind(id)).await? {
         tx.ring(row.get::<String>("queue")?);
+        tx.ring(cancel_topic(id));
     }
     Ok(active)
 }
