@@ -91,22 +91,22 @@ impl TestDriver {
     }
 
     fn then(&self, name: &'static str, act: Act) {
-        self.script.lock().unwrap().entry(name).or_default().push(act);
+        self.script.lock().expect("nobody panicked").entry(name).or_default().push(act);
     }
 
     /// What the backend reports from now on.
     pub fn report(&self, stats: BackendStats) {
-        *self.stats.lock().unwrap() = Some(stats);
+        *self.stats.lock().expect("nobody panicked") = Some(stats);
     }
 
     /// How often `name` came through.
     pub fn calls(&self, name: &str) -> usize {
-        self.calls.lock().unwrap().get(name).copied().unwrap_or(0)
+        self.calls.lock().expect("nobody panicked").get(name).copied().unwrap_or(0)
     }
 
     async fn before(&self, name: &'static str, claim: &Claim) -> Result<()> {
         let act = {
-            let mut script = self.script.lock().unwrap();
+            let mut script = self.script.lock().expect("nobody panicked");
             script.get_mut(name).filter(|acts| !acts.is_empty()).map(|acts| acts.remove(0))
         };
         match act {
@@ -122,7 +122,7 @@ impl TestDriver {
             None => {}
         }
         claim.check()?;
-        *self.calls.lock().unwrap().entry(name).or_default() += 1;
+        *self.calls.lock().expect("nobody panicked").entry(name).or_default() += 1;
         Ok(())
     }
 }
@@ -138,7 +138,7 @@ impl Driver for TestDriver {
     }
 
     async fn stats(&self) -> Result<BackendStats> {
-        let told = self.stats.lock().unwrap().clone();
+        let told = self.stats.lock().expect("nobody panicked").clone();
         match told {
             Some(stats) => Ok(stats),
             None => self.inner.stats().await,

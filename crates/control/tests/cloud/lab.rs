@@ -314,8 +314,8 @@ impl Process {
         let (go_on, wait) = std::sync::mpsc::channel::<()>();
         let (standing, stands) = tokio::sync::oneshot::channel();
         self.0.spawn(async move {
-            drop(standing.send(()));
-            drop(wait.recv());
+            let _ = standing.send(());
+            let _ = wait.recv();
         });
         stands.await.expect("it runs");
         Paused(go_on)

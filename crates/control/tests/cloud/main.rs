@@ -3,6 +3,7 @@
 //!
 //! Every test ends with [`lab::Lab::close`], which demands that nothing is left: no job, lock, promise, leaked file or stuck
 //! status, and that every counter equals a recount (I3, I5, I6).
+#![allow(clippy::unwrap_used)] // a test
 
 mod driver;
 mod extend;
