@@ -1,5 +1,5 @@
 //! Serves a file as LUN 0, for conformance suites and measurements:
-//! `serve_file FILE [ADDR:PORT] [IQN] [USER:SECRET] [ro|removable|4k|atomic] [threads=N]`.
+//! `serve_file FILE [ADDR:PORT] [IQN] [USER:SECRET] [ro|removable|4k|atomic]`.
 
 #[path = "../tests/support/device.rs"]
 #[allow(dead_code)]
@@ -22,21 +22,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let unopened = device::Memory::new(0);
     let mut lun = Lun::new(0, unopened, Uuid::from_u128(1));
     let mut physical = 512;
-    let mut config = TargetConfig::new(vec![portal.parse()?]);
+    let config = TargetConfig::new(vec![portal.parse()?]);
     for arg in args {
         match arg.as_str() {
             "ro" => lun.read_only = true,
             "removable" => lun.removable = true,
             "4k" => physical = 4096,
             "atomic" => lun.atomic_write = 1 << 20,
-            other => match (other.strip_prefix("threads="), other.split_once(':')) {
-                (Some(threads), _) => config.threads = threads.parse()?,
-                (None, Some((user, secret))) => {
-                    let secret = Secret::new(secret.to_owned());
-                    access = Access::Chap(Chap { user: user.to_owned(), secret, mutual: None });
-                }
-                _ => return Err(format!("what is {other:?}?").into()),
-            },
+            other => {
+                let (user, secret) = other.split_once(':').ok_or_else(|| format!("what is {other:?}?"))?;
+                let secret = Secret::new(secret.to_owned());
+                access = Access::Chap(Chap { user: user.to_owned(), secret, mutual: None });
+            }
         }
     }
     lun.device = device::SparseFile::with_block_size(Path::new(&file), physical)?;

@@ -109,7 +109,8 @@ impl Connection {
         }
         task.guard = task.nexus.as_ref().and_then(|nexus| nexus.unit.enter());
         let Some(nexus) = task.nexus.as_ref().filter(|_| task.guard.is_some()) else {
-            return Stage::Answered(Sense::no_such_lun().into());
+            // The unit is being replaced at this moment: another try will meet the new one, or none.
+            return Stage::Answered(Answer::status(status::BUSY));
         };
         let bytes = |blocks: Blocks| u64::from(blocks.count) * u64::from(nexus.unit.block_size);
         match plan {
@@ -199,9 +200,9 @@ impl Connection {
     /// Takes device work that is done.
     pub(super) fn done(&mut self, done: Done) {
         let slot = done.slot;
-        let aborted = self.tasks.get_mut(slot).is_none_or(|task| task.aborted.is_some());
+        let aborted = self.tasks.get_mut(slot).is_none_or(|task| task.aborted);
         match done.what {
-            What::Others { abort } => self.others_done(abort),
+            What::Others { number } => self.others_done(number),
             What::Read { buf, .. } | What::Sunk { buf, .. } | What::Ran { buf, .. } if aborted => {
                 self.pool.put(buf);
                 self.drop_aborted(slot);
@@ -227,7 +228,7 @@ impl Connection {
 
     /// Reads the next chunk of a command, if there is room for it in the outbox.
     pub(super) fn read_on(&mut self, slot: Slot) {
-        if self.outbox.len() > OUTBOX_HIGH || self.pool.in_use() > self.registry.limits().connection_memory {
+        if self.outbox.len() > OUTBOX_HIGH || !self.has_room() {
             self.waiting.push_back(slot);
             return;
         }
@@ -333,7 +334,7 @@ impl Connection {
         if let Stage::Receiving(inbound) = task.stage {
             self.pool.put(inbound.buf);
         }
-        if task.aborted.is_some() {
+        if task.aborted {
             return;
         }
         if answer.status == status::GOOD && !answer.data.is_empty() && task.reads && task.expected > 0 {

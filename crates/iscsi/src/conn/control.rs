@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::abort::Then;
+use super::abort::{Scope, Then};
 use super::task::{Done, Slot, What};
 use super::{Connection, Phase};
 use crate::login::TEXT_MAX;
@@ -26,16 +26,24 @@ pub struct TextState {
 /// A request that is answered when commands have been aborted.
 #[derive(Debug)]
 pub struct Managed {
-    abort: u32,
+    number: u32,
     answer: Bhs,
-    /// The connection closes after the answer.
-    closes: bool,
-    /// Every session of the target is ended after the answer.
-    cold: bool,
     /// This connection's commands are gone.
     own: bool,
     /// Those of the others are.
     others: bool,
+    follows: Follows,
+}
+
+/// What belongs to the answer.
+#[derive(Debug, Clone, Copy, Default)]
+struct Follows {
+    /// It waits for other connections too.
+    others: bool,
+    /// The connection closes after it.
+    closes: bool,
+    /// Every session of the target ends after it.
+    cold: bool,
 }
 
 /// Responses to task management functions.
@@ -195,9 +203,8 @@ impl Connection {
             self.send(answer, &[]);
             return;
         }
-        let abort = self.begin_abort();
-        self.abort_tasks(None, abort);
-        self.answer_later(abort, answer, true, true);
+        self.abort(Scope::All);
+        self.answer_later(Scope::All, answer, Follows { closes: true, ..Follows::default() });
     }
 
     fn manage(&mut self, bhs: &Bhs) {
@@ -207,40 +214,38 @@ impl Connection {
         }
         let lun = lun_number(bhs.lun());
         let nexus = lun.and_then(|lun| self.nexus(lun));
-        let abort = self.begin_abort();
         let answer = management_answer(bhs, DONE);
-        match (bhs.flags() & 0x7f, nexus) {
-            (1, _) => match self.tasks.find(bhs.ttt()) {
-                Some(slot) => {
-                    self.abort_task(slot, abort);
-                    self.answer_later(abort, answer, false, true);
-                }
-                None => {
-                    let code = if self.skip_unseen(bhs) { DONE } else { NO_SUCH_TASK };
-                    self.answer_now(bhs, code);
-                }
-            },
-            (2, Some(_)) => {
-                self.abort_tasks(lun, abort);
-                self.answer_later(abort, answer, false, true);
+        match (bhs.flags() & 0x7f, lun, nexus) {
+            (1, ..) if self.tasks.find(bhs.ttt()).is_some() => {
+                let scope = Scope::Task(bhs.ttt());
+                self.abort(scope);
+                self.answer_later(scope, answer, Follows::default());
             }
-            (4, Some(nexus)) => {
+            (1, ..) => {
+                let code = if self.skip_unseen(bhs) { DONE } else { NO_SUCH_TASK };
+                self.answer_now(bhs, code);
+            }
+            (2, Some(lun), Some(_)) => {
+                self.abort(Scope::Unit(lun));
+                self.answer_later(Scope::Unit(lun), answer, Follows::default());
+            }
+            (4, Some(lun), Some(nexus)) => {
                 nexus.unit.raise(Attention::COMMANDS_CLEARED, Some(&nexus));
-                self.clear_everywhere(vec![nexus], abort, answer, false);
+                self.clear_everywhere(Scope::Unit(lun), vec![nexus], answer, false);
             }
-            (5, Some(nexus)) => {
+            (5, Some(lun), Some(nexus)) => {
                 reset(&nexus.unit);
-                self.clear_everywhere(vec![nexus], abort, answer, false);
+                self.clear_everywhere(Scope::Unit(lun), vec![nexus], answer, false);
             }
-            (2 | 4 | 5, None) => self.answer_now(bhs, NO_SUCH_LUN),
-            (function @ (6 | 7), _) => {
+            (2 | 4 | 5, ..) => self.answer_now(bhs, NO_SUCH_LUN),
+            (function @ (6 | 7), ..) => {
                 for nexus in &self.nexuses {
                     reset(&nexus.unit);
                 }
-                self.clear_everywhere(self.nexuses.clone(), abort, answer, function == 7);
+                self.clear_everywhere(Scope::All, self.nexuses.clone(), answer, function == 7);
             }
-            (3, _) => self.answer_now(bhs, NOT_SUPPORTED),
-            (8, _) => self.answer_now(bhs, NO_REASSIGNMENT),
+            (3, ..) => self.answer_now(bhs, NOT_SUPPORTED),
+            (8, ..) => self.answer_now(bhs, NO_REASSIGNMENT),
             _ => self.answer_now(bhs, REJECTED),
         }
     }
@@ -257,20 +262,15 @@ impl Connection {
     }
 
     /// Aborts all commands on these units, whosever they are.
-    fn clear_everywhere(&mut self, nexuses: Vec<Arc<Nexus>>, abort: u32, answer: Bhs, cold: bool) {
-        for nexus in &nexuses {
-            self.abort_tasks(Some(nexus.unit.number), abort);
-        }
-        self.answer_later(abort, answer, false, false);
-        if let Some(managed) = self.managed.iter_mut().find(|managed| managed.abort == abort) {
-            managed.cold = cold;
-        }
+    fn clear_everywhere(&mut self, scope: Scope, nexuses: Vec<Arc<Nexus>>, answer: Bhs, cold: bool) {
+        self.abort(scope);
+        let number = self.answer_later(scope, answer, Follows { cold, others: true, closes: cold });
         self.submit(Box::pin(async move {
             for nexus in nexuses {
                 let others = nexus.unit.nexuses().into_iter().filter(|other| !Arc::ptr_eq(other, &nexus));
                 nexus.unit.abort(others).await;
             }
-            Done { slot: Slot::MAX, what: What::Others { abort } }
+            Done { slot: Slot::MAX, what: What::Others { number } }
         }));
     }
 
@@ -280,38 +280,41 @@ impl Connection {
         self.send(answer, &[]);
     }
 
-    /// Answers when the commands of an abort are gone: here, and unless `others` elsewhere.
-    fn answer_later(&mut self, abort: u32, answer: Bhs, closes: bool, others: bool) {
-        self.managed.push(Managed { abort, answer, closes, cold: false, own: false, others });
-        self.after_abort(abort, Then::Answer);
+    /// Answers when the commands of a scope are gone, here and where `follows` says. Returns its number.
+    fn answer_later(&mut self, scope: Scope, answer: Bhs, follows: Follows) -> u32 {
+        self.managed_count = self.managed_count.wrapping_add(1);
+        let number = self.managed_count;
+        self.managed.push(Managed { number, answer, own: false, others: !follows.others, follows });
+        self.after_abort(scope, Then::Answer(number));
+        number
     }
 
-    /// The own commands of an abort are gone.
-    pub(super) fn answer_management(&mut self, abort: u32) {
-        if let Some(managed) = self.managed.iter_mut().find(|managed| managed.abort == abort) {
+    /// The own commands of a task management function are gone.
+    pub(super) fn own_done(&mut self, number: u32) {
+        if let Some(managed) = self.managed.iter_mut().find(|managed| managed.number == number) {
             managed.own = true;
         }
-        self.answer_if_through(abort);
+        self.answer_if_through(number);
     }
 
-    /// The other connections are through with an abort.
-    pub(super) fn others_done(&mut self, abort: u32) {
-        if let Some(managed) = self.managed.iter_mut().find(|managed| managed.abort == abort) {
+    /// The other connections are through with one.
+    pub(super) fn others_done(&mut self, number: u32) {
+        if let Some(managed) = self.managed.iter_mut().find(|managed| managed.number == number) {
             managed.others = true;
         }
-        self.answer_if_through(abort);
+        self.answer_if_through(number);
     }
 
-    fn answer_if_through(&mut self, abort: u32) {
-        let through = |managed: &Managed| managed.abort == abort && managed.own && managed.others;
+    fn answer_if_through(&mut self, number: u32) {
+        let through = |managed: &Managed| managed.number == number && managed.own && managed.others;
         let Some(at) = self.managed.iter().position(through) else { return };
         let mut managed = self.managed.swap_remove(at);
         self.stamp(&mut managed.answer, true);
         self.send(managed.answer, &[]);
-        if managed.closes || managed.cold {
+        if managed.follows.closes {
             self.phase = Phase::Closing;
         }
-        if let Some(session) = self.session.as_ref().filter(|_| managed.cold) {
+        if let Some(session) = self.session.as_ref().filter(|_| managed.follows.cold) {
             for other in self.registry.sessions_of(&session.export) {
                 if other.tsih != session.tsih {
                     other.cut.cancel();

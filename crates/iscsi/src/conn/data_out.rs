@@ -18,7 +18,7 @@ impl Connection {
             return if known { Place::Ignore } else { Place::Reject(reject::PROTOCOL) };
         };
         let Some(task) = self.tasks.get_mut(slot) else { return Place::Ignore };
-        if task.aborted.is_some() {
+        if task.aborted {
             return Place::Ignore;
         }
         let Stage::Receiving(inbound) = &task.stage else { return Place::Fatal(reject::PROTOCOL) };
@@ -60,7 +60,7 @@ impl Connection {
 
     /// Between bursts: asks for more, or hands the stage over when it is full.
     pub(super) fn receive_on(&mut self, slot: Slot) {
-        let room = self.pool.in_use() <= self.registry.limits().connection_memory;
+        let room = self.has_room();
         let Some(task) = self.tasks.get_mut(slot) else { return };
         let Stage::Receiving(inbound) = &mut task.stage else { return };
         if inbound.have >= inbound.base + inbound.size {

@@ -50,7 +50,7 @@ use crate::stream::outbox::Outbox;
 use crate::target::listener::LoginPlace;
 use crate::target::registry::{Registry, Seat};
 use crate::target::session::Session;
-use abort::Aborts;
+use abort::{Aborts, Scope};
 use receive::Incoming;
 use task::{Done, Slot, Tasks};
 
@@ -103,6 +103,7 @@ struct Connection {
     generation: u64,
     text: control::TextState,
     managed: Vec<control::Managed>,
+    managed_count: u32,
     /// Commands that wait for room: reads for the outbox, writes for a buffer.
     waiting: VecDeque<Slot>,
     /// CmdSNs that were aborted before they came.
@@ -205,6 +206,7 @@ impl Connection {
             generation: 0,
             text: control::TextState::default(),
             managed: Vec::new(),
+            managed_count: 0,
             last_received: now,
             last_sent: now,
             pinged: false,
@@ -246,8 +248,20 @@ impl Connection {
                 ready = self.stream.writable(), if !self.outbox.is_empty() => ready?,
                 Some(order) = self.orders.recv() => self.obey(order),
                 _ = tick.tick() => self.check_clocks()?,
+                // What was done in this round has made room for those that wait: no event will say so.
+                () = tokio::task::yield_now(), if self.can_resume() => {}
             }
         }
+    }
+
+    /// Whether a command that waited for room has some now.
+    fn can_resume(&self) -> bool {
+        !self.waiting.is_empty() && self.has_room() && self.outbox.len() <= OUTBOX_HIGH
+    }
+
+    /// Whether the connection may have another buffer.
+    fn has_room(&self) -> bool {
+        self.pool.in_use() <= self.registry.limits().connection_memory
     }
 
     /// Whether more may be read: not while the peer does not take our answers.
@@ -298,8 +312,19 @@ impl Connection {
             let _ = tokio::time::timeout(CLOSE_TIME, self.linger()).await;
         }
         self.phase = Phase::Closing;
-        // A device that panics has done its worst with that.
-        while let Ok(Some(_)) | Err(_) = AssertUnwindSafe(self.working.next()).catch_unwind().await {}
+        self.abort(Scope::All);
+        // Others may wait for these very commands, and these for those of others: orders are still obeyed.
+        while !self.working.is_empty() {
+            tokio::select! {
+                // A device that panics has done its worst with that.
+                done = AssertUnwindSafe(self.working.next()).catch_unwind() => {
+                    if let Ok(Some(done)) = done {
+                        self.done(done);
+                    }
+                }
+                Some(order) = self.orders.recv() => self.obey(order),
+            }
+        }
         self.tasks.clear();
         self.orders.close();
         for nexus in self.nexuses.drain(..) {

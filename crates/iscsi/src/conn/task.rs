@@ -32,8 +32,8 @@ pub struct Task {
     pub nexus: Option<Arc<Nexus>>,
     pub guard: Option<InFlight>,
     pub stage: Stage,
-    /// No answer any more: which task management function waits for its end.
-    pub aborted: Option<u32>,
+    /// No answer any more.
+    pub aborted: bool,
 }
 
 /// What a command is about.
@@ -109,9 +109,9 @@ pub enum What {
         buf: Vec<u8>,
         answer: Answer,
     },
-    /// The other connections are through with this abort. The slot means nothing.
+    /// The other connections are through with this task management function. The slot means nothing.
     Others {
-        abort: u32,
+        number: u32,
     },
 }
 
@@ -231,7 +231,7 @@ impl Task {
             nexus: None,
             guard: None,
             stage,
-            aborted: None,
+            aborted: false,
         }
     }
 }

@@ -78,7 +78,7 @@ pub struct LogicalUnit {
     in_flight: AtomicUsize,
     /// No new commands: somebody waits for `in_flight` to fall to zero.
     closed: AtomicBool,
-    drained: Notify,
+    idle: Notify,
 }
 
 /// What a connection can be told to do by others. It answers when it is done.
@@ -130,7 +130,7 @@ impl LogicalUnit {
             nexuses: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
-            drained: Notify::new(),
+            idle: Notify::new(),
         }
     }
 
@@ -210,17 +210,21 @@ impl LogicalUnit {
         (!self.closed.load(Ordering::SeqCst)).then_some(guard)
     }
 
-    /// Lets no new command in and waits until none uses the device.
-    pub async fn close(&self) {
+    /// Lets no new command in.
+    pub fn shut(&self) {
         self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until no command uses the device; it was [shut](Self::shut).
+    pub async fn drained(&self) {
         loop {
-            let drained = self.drained.notified();
-            tokio::pin!(drained);
-            drained.as_mut().enable();
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
             if self.in_flight.load(Ordering::SeqCst) == 0 {
                 return;
             }
-            drained.await;
+            idle.await;
         }
     }
 }
@@ -232,7 +236,7 @@ pub struct InFlight(Arc<LogicalUnit>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.closed.load(Ordering::SeqCst) {
-            self.0.drained.notify_waiters();
+            self.0.idle.notify_waiters();
         }
     }
 }

@@ -65,7 +65,7 @@ impl Default for Limits {
             commands: 128,
             connection_memory: 64 << 20,
             memory: 1 << 30,
-            idle: Duration::from_secs(15),
+            idle: Duration::from_secs(30),
             stall: Duration::from_secs(30),
         }
     }
@@ -83,21 +83,12 @@ pub struct TargetConfig {
     /// What a discovery session has to prove.
     pub discovery: Option<Chap>,
     pub limits: Limits,
-    /// Threads of its own for connections; 0 runs them on the caller's runtime.
-    pub threads: usize,
 }
 
 impl TargetConfig {
     /// Defaults, listening on `portals`.
     pub fn new(portals: Vec<SocketAddr>) -> Self {
-        Self {
-            portals,
-            advertised: Vec::new(),
-            portal_group: 1,
-            discovery: None,
-            limits: Limits::default(),
-            threads: 0,
-        }
+        Self { portals, advertised: Vec::new(), portal_group: 1, discovery: None, limits: Limits::default() }
     }
 }
 
@@ -118,7 +109,8 @@ pub enum TargetError {
     Reservations(u16, #[source] io::Error),
 }
 
-/// An iSCSI target. Clones control the same one; it stops with [`Target::shutdown`].
+/// An iSCSI target. Clones control the same one. It runs on the runtime that called [`Target::start`] and stops with
+/// [`Target::shutdown`]; when the last clone is dropped without that, connections are cut off where they are.
 #[derive(Debug, Clone)]
 pub struct Target {
     registry: Arc<Registry>,
@@ -202,13 +194,18 @@ impl Target {
         let lost =
             self.registry.sessions_of(&old).into_iter().filter(|session| !session.entitled()).collect();
         end(lost).await;
-        for gone in old_units.iter().filter(|unit| !units.iter().any(|kept| Arc::ptr_eq(kept, unit))) {
-            gone.close().await;
+        let gone: Vec<_> =
+            old_units.iter().filter(|unit| !units.iter().any(|kept| Arc::ptr_eq(kept, unit))).collect();
+        for unit in &gone {
+            unit.shut();
         }
         if !same(&old_units, &units) {
             for session in self.registry.sessions_of(&old) {
                 session.meet_units().await;
             }
+        }
+        for unit in gone {
+            unit.drained().await;
         }
         Ok(())
     }
@@ -221,7 +218,8 @@ impl Target {
         if let Some(export) = self.registry.remove_export(&iqn) {
             end(self.registry.sessions_of(&export)).await;
             for unit in export.units().iter() {
-                unit.close().await;
+                unit.shut();
+                unit.drained().await;
             }
         }
     }
