@@ -457,3 +457,182 @@ impl Reservations {
         self.active.store(active, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: &str = "iqn.a,i,0x1";
+    const B: &str = "iqn.b,i,0x1";
+    const C: &str = "iqn.c,i,0x1";
+
+    fn registered(ports: &[(&str, u64)]) -> ReservationState {
+        let mut state = ReservationState::default();
+        for (port, key) in ports {
+            state.register(port, Some(0), *key, false).unwrap();
+        }
+        state
+    }
+
+    #[test]
+    fn types_decide_who_may_do_what() {
+        use Kind::*;
+        // What a registrant and a stranger may do beside the holder.
+        for (kind, registrant, stranger) in [
+            (WriteExclusive, [true, false], [true, false]),
+            (ExclusiveAccess, [false, false], [false, false]),
+            (WriteExclusiveRegistrants, [true, true], [true, false]),
+            (ExclusiveAccessRegistrants, [true, true], [false, false]),
+            (WriteExclusiveAll, [true, true], [true, false]),
+            (ExclusiveAccessAll, [true, true], [false, false]),
+        ] {
+            let mut state = registered(&[(A, 1), (B, 2)]);
+            state.reserve(A, 1, kind).unwrap();
+            let allowed = |port| [state.allow(port, Access::Read), state.allow(port, Access::Write)];
+            assert_eq!(allowed(A), [true, true], "{kind:?}");
+            assert_eq!(allowed(B), registrant, "{kind:?}");
+            assert_eq!(allowed(C), stranger, "{kind:?}");
+            assert!(state.allow(C, Access::Always));
+            assert_eq!(Kind::from_code(kind.code()), Some(kind));
+        }
+        assert_eq!(Kind::from_code(0), None);
+        assert_eq!(Kind::from_code(2), None);
+    }
+
+    #[test]
+    fn only_the_right_key_does_anything() {
+        let mut state = registered(&[(A, 1)]);
+        let before = state.clone();
+        assert_eq!(state.register(A, Some(9), 5, false), Err(Answer::conflict()));
+        assert_eq!(state.register(B, Some(9), 5, false), Err(Answer::conflict()));
+        assert_eq!(state.reserve(A, 9, Kind::WriteExclusive), Err(Answer::conflict()));
+        assert_eq!(state.reserve(B, 1, Kind::WriteExclusive), Err(Answer::conflict()));
+        assert_eq!(state.clear(A, 9), Err(Answer::conflict()));
+        assert_eq!(state.preempt(B, 0, 1, None, false), Err(Answer::conflict()));
+        assert_eq!(state, before);
+        state.register(A, None, 7, false).unwrap();
+        assert_eq!(state.registrants[0].key, 7);
+    }
+
+    #[test]
+    fn the_last_of_all_registrants_takes_the_reservation_along() {
+        let mut state = registered(&[(A, 1), (B, 2)]);
+        state.reserve(A, 1, Kind::ExclusiveAccessAll).unwrap();
+        state.register(A, Some(1), 0, false).unwrap();
+        assert!(state.holds(B));
+        state.register(B, Some(2), 0, false).unwrap();
+        assert_eq!(state.reservation, None);
+    }
+
+    #[test]
+    fn a_release_is_told_where_it_gave_access() {
+        for (kind, told) in [(Kind::WriteExclusive, false), (Kind::ExclusiveAccessRegistrants, true)] {
+            let mut state = registered(&[(A, 1), (B, 2)]);
+            state.reserve(A, 1, kind).unwrap();
+            assert_eq!(state.release(B, 2, kind), Ok(Effects::default()), "not its own: nothing happens");
+            assert_eq!(state.release(A, 1, Kind::WriteExclusiveAll), Err(Sense::invalid_release().into()));
+            let effects = state.release(A, 1, kind).unwrap();
+            let expected =
+                if told { vec![(B.to_owned(), Attention::RESERVATIONS_RELEASED)] } else { Vec::new() };
+            assert_eq!(effects.tell, expected);
+        }
+    }
+
+    #[test]
+    fn preempting_moves_the_reservation_or_only_registrations() {
+        let mut state = registered(&[(A, 1), (B, 2), (C, 3)]);
+        state.reserve(A, 1, Kind::WriteExclusiveRegistrants).unwrap();
+        // Not the holder's key: only the registration goes.
+        let effects = state.preempt(B, 2, 3, Some(Kind::WriteExclusive), true).unwrap();
+        assert_eq!(effects.abort, [C]);
+        assert!(state.holds(A));
+        assert_eq!(state.preempt(B, 2, 3, None, false), Err(Answer::conflict()), "nobody has that key");
+        assert_eq!(state.preempt(B, 2, 0, None, false), Err(Sense::invalid_parameter(8).into()));
+        let effects = state.preempt(B, 2, 1, Some(Kind::ExclusiveAccess), false).unwrap();
+        assert!(state.holds(B));
+        assert_eq!(effects.tell, [(A.to_owned(), Attention::REGISTRATIONS_PREEMPTED)]);
+        assert_eq!(state.registrants.len(), 1);
+    }
+
+    #[test]
+    fn registrants_are_bounded() {
+        let mut state = ReservationState::default();
+        for n in 0..REGISTRANTS_MAX {
+            state.register(&format!("iqn.{n},i,0x1"), Some(0), 1, false).unwrap();
+        }
+        assert_eq!(state.register(A, Some(0), 1, false), Err(Sense::no_registration_room().into()));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Register(u64, u64),
+        Ignore(u64),
+        Reserve(u64, u8),
+        Release(u64, u8),
+        Clear(u64),
+        Preempt(u64, u64, u8),
+        Move(u64, u64, usize, bool),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
+        let (key, kind, port) = (0u64..4, 0u8..9, 0usize..4);
+        let step = prop_oneof![
+            (key.clone(), key.clone()).prop_map(|(a, b)| Step::Register(a, b)),
+            key.clone().prop_map(Step::Ignore),
+            (key.clone(), kind.clone()).prop_map(|(a, k)| Step::Reserve(a, k)),
+            (key.clone(), kind.clone()).prop_map(|(a, k)| Step::Release(a, k)),
+            key.clone().prop_map(Step::Clear),
+            (key.clone(), key.clone(), kind).prop_map(|(a, b, k)| Step::Preempt(a, b, k)),
+            (key.clone(), key, port.clone(), any::<bool>()).prop_map(|(a, b, p, u)| Step::Move(a, b, p, u)),
+        ];
+        proptest::collection::vec((port, step), 0..60)
+    }
+
+    proptest! {
+        /// Whatever initiators do: a reservation has a registered holder, nobody registers twice or with key zero, and what is
+        /// refused changes nothing.
+        #[test]
+        fn the_state_stays_sound(steps in steps()) {
+            let ports = [A, B, C, "iqn.d,i,0x1"];
+            let mut state = ReservationState::default();
+            for (port, step) in steps {
+                let (port, before) = (ports[port], state.clone());
+                let outcome = match step {
+                    Step::Register(key, new) => state.register(port, Some(key), new, false),
+                    Step::Ignore(new) => state.register(port, None, new, false),
+                    Step::Reserve(key, kind) => match Kind::from_code(kind) {
+                        Some(kind) => state.reserve(port, key, kind),
+                        None => continue,
+                    },
+                    Step::Release(key, kind) => match Kind::from_code(kind) {
+                        Some(kind) => state.release(port, key, kind),
+                        None => continue,
+                    },
+                    Step::Clear(key) => state.clear(port, key),
+                    Step::Preempt(key, victim, kind) => {
+                        state.preempt(port, key, victim, Kind::from_code(kind), true)
+                    }
+                    Step::Move(key, new, to, unregister) => {
+                        state.register_and_move(port, key, new, ports[to], unregister)
+                    }
+                };
+                if outcome.is_err() {
+                    prop_assert_eq!(&state, &before);
+                }
+                if let Some(held) = &state.reservation {
+                    prop_assert!(state.find(&held.holder).is_some(), "{:?}", state);
+                }
+                for (n, one) in state.registrants.iter().enumerate() {
+                    prop_assert_ne!(one.key, 0);
+                    prop_assert!(state.registrants[..n].iter().all(|other| other.port != one.port));
+                }
+                if let Ok(effects) = outcome {
+                    prop_assert!(effects.tell.iter().all(|(told, _)| told != port || before.find(port).is_some()));
+                    prop_assert!(effects.abort.iter().all(|victim| victim != port));
+                }
+            }
+        }
+    }
+}
