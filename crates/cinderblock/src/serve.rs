@@ -90,11 +90,13 @@ pub fn say_ready(api: Option<SocketAddr>, iscsi: Option<SocketAddr>, data_dir: &
     }
     if let Some(api) = api {
         let endpoint = format!("http://{api}/v3");
+        // As it was called: a newcomer's binary is in target/release, not on the path.
+        let program = std::env::args().next().unwrap_or_else(|| "cinderblock".into());
         let flag = if api.port() == 8776 { String::new() } else { format!(" --endpoint {endpoint}") };
         text.push_str(&format!(
             "  API    {endpoint}\n\nTry:\n\
-             \x20 cinderblock volume create --name first --size 1 --wait{flag}\n\
-             \x20 cinderblock volume list{flag}\n\
+             \x20 {program} volume create --name first --size 1 --wait{flag}\n\
+             \x20 {program} volume list{flag}\n\
              \x20 openstack --os-auth-type none --os-endpoint {endpoint} volume list\n"
         ));
     }
