@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::process;
-use crate::servers::{MariaDb, Postgres};
+use crate::servers::Server;
 use crate::suite::Need;
 use crate::workspace::Workspace;
 
@@ -25,8 +25,8 @@ pub struct Provisions<'a> {
     workspace: &'a Workspace,
     log: PathBuf,
     trouble: Vec<(Need, String)>,
-    postgres: Option<Postgres>,
-    mariadb: Option<MariaDb>,
+    postgres: Option<Server>,
+    mariadb: Option<Server>,
 }
 
 impl<'a> Provisions<'a> {
@@ -79,16 +79,16 @@ impl<'a> Provisions<'a> {
                 Need::Postgres => {
                     let server = match &mut self.postgres {
                         Some(server) => server,
-                        none => none.insert(Postgres::start(&self.log)?),
+                        none => none.insert(Server::postgres(&self.log)?),
                     };
-                    environment.push(("CINDERBLOCK_TEST_POSTGRES".to_owned(), server.url()));
+                    environment.push(("CINDERBLOCK_TEST_POSTGRES".to_owned(), server.url().to_owned()));
                 }
                 Need::MariaDb => {
                     let server = match &mut self.mariadb {
                         Some(server) => server,
-                        none => none.insert(MariaDb::start(&self.log)?),
+                        none => none.insert(Server::mariadb(&self.log)?),
                     };
-                    environment.push(("CINDERBLOCK_TEST_MYSQL".to_owned(), server.url()));
+                    environment.push(("CINDERBLOCK_TEST_MYSQL".to_owned(), server.url().to_owned()));
                 }
                 Need::Cinder => {
                     let python = python_folder(*need, self.workspace).join("bin/python");
