@@ -32,7 +32,9 @@ const DRIVERS: &[(&str, &str)] = &[("file", "file")];
 pub async fn build(boot: Boot) -> anyhow::Result<Service> {
     let connections = boot.config.section("database").get::<u32>("max_pool_size")?.unwrap_or(5).max(2);
     let db = db::Db::connect(&boot.database, connections).await.context("cannot open the database")?;
-    db::schema::migrate(&db).await.context("cannot bring the database up to date")?;
+    db::schema::migrate_quiet(&db, boot.settings.service_down)
+        .await
+        .context("cannot bring the database up to date")?;
     let cloud = Cloud::new(Parts {
         db,
         bus: Arc::new(LocalBus::default()),

@@ -1,7 +1,9 @@
 //! Connections: one concrete [`Db`] over three kinds of pool, and its transactions.
 
-use std::str::FromStr as _;
-use std::time::Duration;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -11,21 +13,38 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::dialect::Dialect;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::group::{Turn, Writer};
 use crate::sql::{Row, Stmt, Value};
+use crate::url::{self, Target};
+
+/// Waiting longer than this for a connection, or for another process's lock, is an error.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A statement that takes longer than this is worth a line in the log.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// READ COMMITTED: a conditional update must see what others committed since we began. A transaction that stands still
+/// (its process is stopped, its host gone) is ended by the server: it holds locks that others wait for.
+const POSTGRES_SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+     SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '10s'";
+/// As above; strict, so that nothing is cut off to fit. Only MariaDB ends transactions that stand still.
+const MYSQL_SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+     SET SESSION sql_mode = 'TRADITIONAL', innodb_lock_wait_timeout = 30 /*M! , idle_transaction_timeout = 10 */";
 
 /// The database. Cloning shares the pools.
 #[derive(Debug, Clone)]
 pub struct Db {
     pools: Pools,
+    meter: Meter,
 }
 
 #[derive(Debug, Clone)]
 enum Pools {
-    /// One writer: SQLite has one anyway, and waiting for it here is fair where its busy handler is not.
+    /// Processes that share the file take turns by its lock, which nobody takes from one that is stopped in the middle
+    /// of a transaction: the others' transactions fail after [`PATIENCE`] until it goes on or is killed.
     Sqlite {
         readers: SqlitePool,
-        writer: SqlitePool,
+        writer: Writer,
     },
     Postgres(PgPool),
     MySql(MySqlPool),
@@ -36,13 +55,37 @@ enum Pools {
 pub struct Tx {
     inner: Inner,
     rings: Vec<String>,
+    meter: Meter,
 }
 
 #[derive(Debug)]
 enum Inner {
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Sqlite(Turn),
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
     MySql(sqlx::Transaction<'static, sqlx::MySql>),
+}
+
+/// What every statement runs through: counted, timed, named by where it is written.
+#[derive(Debug, Clone, Default)]
+struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    async fn run<T>(
+        &self,
+        at: &'static std::panic::Location<'static>,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
+        let result = work.await;
+        let took = begun.elapsed();
+        metrics::histogram!("cinderblock_database_seconds", "at" => at.to_string())
+            .record(took.as_secs_f64());
+        if took > SLOW {
+            tracing::warn!(%at, duration_ms = took.as_millis() as u64, "a slow statement");
+        }
+        Ok(result?)
+    }
 }
 
 macro_rules! run {
@@ -75,49 +118,22 @@ impl Db {
     /// # Errors
     /// The URL is of no known kind, or the database cannot be reached.
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| {
-            Error::Unusable("the database connection must be a URL such as sqlite:///FILE".into())
-        })?;
-        let wait = Duration::from_secs(30);
-        let pools = match scheme.split('+').next().unwrap_or_default() {
-            "sqlite" => return Self::connect_sqlite(rest.strip_prefix('/').unwrap_or(rest)).await,
-            "postgresql" | "postgres" => {
-                let options = PgConnectOptions::from_str(&format!("postgres://{rest}"))?;
-                let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(wait);
-                Pools::Postgres(pool.connect_with(options).await?)
+        let pools = match url::parse(url)? {
+            Target::Sqlite(path) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(PATIENCE);
+                let writer = Writer::open(&options).await?;
+                let readers = SqlitePoolOptions::new().max_connections(4).acquire_timeout(PATIENCE);
+                Pools::Sqlite { readers: readers.connect_with(options.read_only(true)).await?, writer }
             }
-            "mysql" | "mariadb" => {
-                let options = MySqlConnectOptions::from_str(&format!("mysql://{rest}"))?;
-                let pool = MySqlPoolOptions::new()
-                    .max_connections(max_connections)
-                    .acquire_timeout(wait)
-                    .after_connect(|conn, _| {
-                        Box::pin(async move {
-                            // READ COMMITTED: a conditional update must see what others committed since we began.
-                            conn.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-                                .await
-                                .map(drop)
-                        })
-                    });
-                Pools::MySql(pool.connect_with(options).await?)
-            }
-            other => return Err(Error::Unusable(format!("no such kind of database: {other}"))),
+            Target::Postgres(options) => Pools::Postgres(postgres(*options, max_connections).await?),
+            Target::MySql(options) => Pools::MySql(mysql(*options, max_connections).await?),
         };
-        Ok(Self { pools })
-    }
-
-    async fn connect_sqlite(path: &str) -> Result<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(30));
-        let one = SqlitePoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(60));
-        let writer = one.connect_with(options.clone()).await?;
-        let readers =
-            SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
-        Ok(Self { pools: Pools::Sqlite { readers, writer } })
+        Ok(Self { pools, meter: Meter::default() })
     }
 
     /// Which kind of database this is.
@@ -129,32 +145,22 @@ impl Db {
         }
     }
 
+    /// How many statements have been run since it was opened; begins and ends of transactions do not count.
+    pub fn statements(&self) -> u64 {
+        self.meter.0.load(Ordering::Relaxed)
+    }
+
     /// Begins a transaction that may write.
     ///
     /// # Errors
     /// The database is away, or no connection came free in time.
     pub async fn begin(&self) -> Result<Tx> {
         let inner = match &self.pools {
-            Pools::Sqlite { writer, .. } => Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Sqlite { writer, .. } => Inner::Sqlite(writer.begin().await?),
             Pools::Postgres(pool) => Inner::Postgres(pool.begin().await?),
             Pools::MySql(pool) => Inner::MySql(pool.begin().await?),
         };
-        Ok(Tx { inner, rings: Vec::new() })
-    }
-
-    async fn fetch(&self, stmt: Stmt) -> Result<Vec<Row>> {
-        let text = self.dialect().render(&stmt.text);
-        Ok(match &self.pools {
-            Pools::Sqlite { readers, .. } => {
-                run!(readers, text, as_stored(stmt.args), fetch_all)?.into_iter().map(Row::Sqlite).collect()
-            }
-            Pools::Postgres(pool) => {
-                run!(pool, text, stmt.args, fetch_all)?.into_iter().map(Row::Postgres).collect()
-            }
-            Pools::MySql(pool) => {
-                run!(pool, text, stmt.args, fetch_all)?.into_iter().map(Row::MySql).collect()
-            }
-        })
+        Ok(Tx { inner, rings: Vec::new(), meter: self.meter.clone() })
     }
 
     /// Reading outside any transaction, for functions that read either way.
@@ -175,6 +181,20 @@ impl Db {
     }
 }
 
+async fn postgres(options: PgConnectOptions, max_connections: u32) -> Result<PgPool> {
+    let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(PATIENCE);
+    let pool =
+        pool.after_connect(|conn, _| Box::pin(async move { conn.execute(POSTGRES_SESSION).await.map(drop) }));
+    Ok(pool.connect_with(options).await?)
+}
+
+async fn mysql(options: MySqlConnectOptions, max_connections: u32) -> Result<MySqlPool> {
+    let pool = MySqlPoolOptions::new().max_connections(max_connections).acquire_timeout(PATIENCE);
+    let pool =
+        pool.after_connect(|conn, _| Box::pin(async move { conn.execute(MYSQL_SESSION).await.map(drop) }));
+    Ok(pool.connect_with(options).await?)
+}
+
 impl Tx {
     /// Which kind of database this is.
     pub fn dialect(&self) -> Dialect {
@@ -191,11 +211,19 @@ impl Tx {
     /// The database is away or refuses the statement.
     pub async fn exec(&mut self, stmt: Stmt) -> Result<u64> {
         let text = self.dialect().render(&stmt.text);
-        Ok(match &mut self.inner {
-            Inner::Sqlite(tx) => run!(&mut **tx, text, as_stored(stmt.args), execute)?.rows_affected(),
-            Inner::Postgres(tx) => run!(&mut **tx, text, stmt.args, execute)?.rows_affected(),
-            Inner::MySql(tx) => run!(&mut **tx, text, stmt.args, execute)?.rows_affected(),
-        })
+        let Self { inner, meter, .. } = self;
+        meter
+            .run(stmt.at, async {
+                Ok(match inner {
+                    Inner::Sqlite(turn) => {
+                        let result = run!(turn.conn()?, text, as_stored(stmt.args), execute);
+                        result.inspect_err(|error| turn.note(error))?.rows_affected()
+                    }
+                    Inner::Postgres(tx) => run!(&mut **tx, text, stmt.args, execute)?.rows_affected(),
+                    Inner::MySql(tx) => run!(&mut **tx, text, stmt.args, execute)?.rows_affected(),
+                })
+            })
+            .await
     }
 
     /// Remembers to ring `topic` once this has been committed.
@@ -206,10 +234,10 @@ impl Tx {
     /// Makes it durable; answers with the topics to ring now.
     ///
     /// # Errors
-    /// The database is away, or (Galera) another transaction won: see [`Error::is_conflict`].
+    /// The database is away, or (Galera) another transaction won: see [`Error::is_conflict`](crate::Error::is_conflict).
     pub async fn commit(self) -> Result<Vec<String>> {
         match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await?,
+            Inner::Sqlite(turn) => turn.commit().await?,
             Inner::Postgres(tx) => tx.commit().await?,
             Inner::MySql(tx) => tx.commit().await?,
         }
@@ -240,23 +268,43 @@ pub struct Outside<'a>(&'a Db);
 
 impl Read for Outside<'_> {
     async fn rows(&mut self, stmt: Stmt) -> Result<Vec<Row>> {
-        self.0.fetch(stmt).await
+        let text = self.0.dialect().render(&stmt.text);
+        let work = async {
+            Ok(match &self.0.pools {
+                Pools::Sqlite { readers, .. } => {
+                    let rows = run!(readers, text, as_stored(stmt.args), fetch_all)?;
+                    rows.into_iter().map(Row::Sqlite).collect()
+                }
+                Pools::Postgres(pool) => {
+                    run!(pool, text, stmt.args, fetch_all)?.into_iter().map(Row::Postgres).collect()
+                }
+                Pools::MySql(pool) => {
+                    run!(pool, text, stmt.args, fetch_all)?.into_iter().map(Row::MySql).collect()
+                }
+            })
+        };
+        self.0.meter.run(stmt.at, work).await
     }
 }
 
 impl Read for Tx {
     async fn rows(&mut self, stmt: Stmt) -> Result<Vec<Row>> {
         let text = self.dialect().render(&stmt.text);
-        Ok(match &mut self.inner {
-            Inner::Sqlite(tx) => {
-                run!(&mut **tx, text, as_stored(stmt.args), fetch_all)?.into_iter().map(Row::Sqlite).collect()
-            }
-            Inner::Postgres(tx) => {
-                run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::Postgres).collect()
-            }
-            Inner::MySql(tx) => {
-                run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::MySql).collect()
-            }
-        })
+        let Self { inner, meter, .. } = self;
+        let work = async {
+            Ok(match inner {
+                Inner::Sqlite(turn) => {
+                    let result = run!(turn.conn()?, text, as_stored(stmt.args), fetch_all);
+                    result.inspect_err(|error| turn.note(error))?.into_iter().map(Row::Sqlite).collect()
+                }
+                Inner::Postgres(tx) => {
+                    run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::Postgres).collect()
+                }
+                Inner::MySql(tx) => {
+                    run!(&mut **tx, text, stmt.args, fetch_all)?.into_iter().map(Row::MySql).collect()
+                }
+            })
+        };
+        meter.run(stmt.at, work).await
     }
 }

@@ -1,5 +1,8 @@
 //! What can go wrong with the database.
 
+use sqlx::mysql::MySqlDatabaseError;
+use sqlx::postgres::PgDatabaseError;
+
 /// A database result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -30,13 +33,22 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the transaction lost against another and may simply be run again (MySQL 1213 and 1205, also at commit under
-    /// Galera; PostgreSQL 40001 and 40P01; SQLite busy).
+    /// Whether the transaction lost against another and may simply be run again: a deadlock, a lock that did not come free
+    /// in time, a serialisation failure (under Galera also at commit), a busy SQLite file.
     pub fn is_conflict(&self) -> bool {
         let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
-        matches!(error.code().as_deref(), Some("40001" | "40P01" | "1213" | "1205" | "5" | "517"))
-            || error.message().contains("Deadlock")
-            || error.message().contains("database is locked")
+        if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+            // Deadlock, lock wait timeout, a record changed since it was read.
+            return matches!(error.number(), 1213 | 1205 | 1020);
+        }
+        match error.try_downcast_ref::<PgDatabaseError>() {
+            Some(error) => matches!(error.code(), "40001" | "40P01" | "55P03"),
+            // SQLITE_BUSY and SQLITE_LOCKED, whatever their extended codes.
+            None => error
+                .code()
+                .and_then(|code| code.parse::<u32>().ok())
+                .is_some_and(|code| matches!(code & 0xff, 5 | 6)),
+        }
     }
 
     /// Whether a unique constraint refused the row.

@@ -63,7 +63,7 @@ pub async fn append(tx: &mut Tx, change: Change<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The newest `limit` events of a resource after event `after`, oldest first.
+/// The first `limit` events of a resource after event `after`, oldest first.
 ///
 /// # Errors
 /// The database is away.

@@ -6,11 +6,16 @@
 //! ```
 //! An export is never taken up again once it is ending: the next need makes a new one, with a secret of its own.
 
+use std::collections::{BTreeSet, HashMap};
+
 use model::{AttachMode, VolumeId};
 
 use crate::conn::{Read, Tx};
 use crate::error::Result;
 use crate::sql::{Row, marks, sql};
+
+/// How many ids one statement asks for.
+const CHUNK: usize = 500;
 
 /// A volume made reachable for one initiator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +61,8 @@ pub enum Needed {
 /// The database is away.
 pub async fn need(tx: &mut Tx, wanted: &Export, holder: &str) -> Result<Needed> {
     tx.exec(
-        sql("{insert_ignore} INTO exports (id, volume_id, initiator, node, backend, mode, chap_user, chap_secret, iqn, lun, \
-             ending, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, FALSE, {now}) {or_ignore}")
+        sql("INSERT INTO exports (id, volume_id, initiator, node, backend, mode, chap_user, chap_secret, iqn, lun, \
+             ending, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, FALSE, {now}) {or_ignore id}")
         .bind(&wanted.id)
         .bind(wanted.volume_id)
         .bind(&wanted.initiator)
@@ -80,14 +85,11 @@ pub async fn need(tx: &mut Tx, wanted: &Export, holder: &str) -> Result<Needed> 
     if export.mode != wanted.mode {
         return Ok(Needed::OtherMode(export.mode));
     }
-    let newly = tx
-        .exec(
-            sql("{insert_ignore} INTO export_uses (export_id, holder) VALUES (?, ?) {or_ignore}")
-                .bind(&export.id)
-                .bind(holder),
-        )
-        .await?
-        > 0;
+    let newly = !holders(tx, &export.id).await?.iter().any(|held| held == holder);
+    if newly {
+        let stmt = sql("INSERT INTO export_uses (export_id, holder) VALUES (?, ?)");
+        tx.exec(stmt.bind(&export.id).bind(holder)).await?;
+    }
     Ok(Needed::Yes { export, newly })
 }
 
@@ -259,17 +261,47 @@ pub async fn of_node(from: &mut impl Read, node: &str) -> Result<Vec<Export>> {
 /// # Errors
 /// The database is away.
 pub async fn orphans(from: &mut impl Read) -> Result<Vec<Export>> {
-    from.rows(
-        sql("SELECT e.* FROM exports e WHERE e.ending = FALSE AND (NOT EXISTS (SELECT 1 FROM export_uses u \
-         WHERE u.export_id = e.id AND (u.holder = ? OR EXISTS (SELECT 1 FROM volume_attachment a \
-         WHERE a.id = u.holder AND a.deleted = FALSE))) \
-         OR NOT EXISTS (SELECT 1 FROM volumes v WHERE v.id = e.volume_id AND v.deleted = FALSE))")
-        .bind(CONNECTION),
-    )
-    .await?
-    .iter()
-    .map(read)
-    .collect()
+    let rows = from.rows(sql("SELECT * FROM exports WHERE ending = FALSE ORDER BY id")).await?;
+    unneeded(from, rows.iter().map(read).collect::<Result<_>>()?).await
+}
+
+/// Those of `exports` that nobody needs. Attachments and volumes are asked for by their ids: in a database that Cinder made
+/// on MySQL their character set is another than ours, and a join would look at every row there is.
+async fn unneeded(from: &mut impl Read, exports: Vec<Export>) -> Result<Vec<Export>> {
+    let volumes: BTreeSet<String> = exports.iter().map(|export| export.volume_id.to_string()).collect();
+    let volumes = live(from, "volumes", volumes).await?;
+    let mut uses: HashMap<String, Vec<String>> = HashMap::new();
+    let ids: Vec<&str> = exports.iter().map(|export| export.id.as_str()).collect();
+    for some in ids.chunks(CHUNK) {
+        let text =
+            format!("SELECT export_id, holder FROM export_uses WHERE export_id IN ({})", marks(some.len()));
+        for row in from.rows(sql(text).bind_all(some.iter().copied())).await? {
+            uses.entry(row.get("export_id")?).or_default().push(row.get("holder")?);
+        }
+    }
+    let holders = uses.values().flatten().filter(|holder| *holder != CONNECTION).cloned().collect();
+    let attachments = live(from, "volume_attachment", holders).await?;
+    let is_held = |export: &Export| {
+        let mut holders = uses.get(&export.id).into_iter().flatten();
+        holders.any(|holder| holder == CONNECTION || attachments.contains(holder))
+    };
+    Ok(exports
+        .into_iter()
+        .filter(|export| !volumes.contains(&export.volume_id.to_string()) || !is_held(export))
+        .collect())
+}
+
+/// Which of these ids are those of live rows.
+async fn live(from: &mut impl Read, table: &str, ids: BTreeSet<String>) -> Result<BTreeSet<String>> {
+    let ids: Vec<String> = ids.into_iter().collect();
+    let mut found = BTreeSet::new();
+    for some in ids.chunks(CHUNK) {
+        let text = format!("SELECT id FROM {table} WHERE deleted = FALSE AND id IN ({})", marks(some.len()));
+        for row in from.rows(sql(text).bind_all(some)).await? {
+            found.insert(row.get("id")?);
+        }
+    }
+    Ok(found)
 }
 
 /// Ends an orphan; whether it still was one.
@@ -278,7 +310,9 @@ pub async fn orphans(from: &mut impl Read) -> Result<Vec<Export>> {
 /// The database is away.
 pub async fn end_orphan(tx: &mut Tx, orphan: &Export) -> Result<bool> {
     hold(tx, orphan.volume_id).await?;
-    if !orphans(tx).await?.iter().any(|export| export.id == orphan.id) {
+    let row = tx.row(sql("SELECT * FROM exports WHERE id = ? AND ending = FALSE").bind(&orphan.id)).await?;
+    let Some(export) = row.as_ref().map(read).transpose()? else { return Ok(false) };
+    if unneeded(tx, vec![export]).await?.is_empty() {
         return Ok(false);
     }
     tx.exec(sql("DELETE FROM export_uses WHERE export_id = ?").bind(&orphan.id)).await?;

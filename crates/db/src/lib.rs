@@ -11,6 +11,7 @@ pub mod dialect;
 mod error;
 pub mod event;
 pub mod export;
+mod group;
 pub mod job;
 pub mod message;
 mod page;
@@ -21,6 +22,7 @@ pub mod service;
 pub mod snapshot;
 pub mod sql;
 pub mod transition;
+mod url;
 pub mod volume;
 pub mod volume_type;
 

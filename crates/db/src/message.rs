@@ -1,5 +1,6 @@
 //! User messages.
 
+use chrono::{DateTime, TimeDelta};
 use model::MessageId;
 use model::list::{ListQuery, Listed};
 use model::message::Message;
@@ -49,7 +50,9 @@ pub struct NewMessage<'a> {
 /// The database is away.
 pub async fn insert(tx: &mut Tx, new: &NewMessage<'_>) -> Result<()> {
     let event = format!("VOLUME_{}_{}_{}", new.resource_type, new.action_id, new.detail_id);
-    let expires = chrono::Utc::now() + chrono::TimeDelta::seconds(new.ttl);
+    let now = tx.row(sql("SELECT {now} AS now")).await?.map_or(Ok(0), |row| row.get::<i64>("now"))?;
+    let expires = DateTime::from_timestamp_micros(now).unwrap_or_default()
+        + TimeDelta::try_seconds(new.ttl).unwrap_or_default();
     tx.exec(
         sql("INSERT INTO messages (created_at, deleted, id, project_id, request_id, resource_type, resource_uuid, event_id, \
              message_level, expires_at, action_id, detail_id) \

@@ -59,7 +59,8 @@ impl Listing {
             let row = from.row(sql(text).bind_all(args.clone())).await?;
             count = Some(row.map_or(Ok(0), |row| row.get::<i64>("n"))? as u64);
         }
-        if query.limit == 0 {
+        // A marker that is none is refused all the same.
+        if query.limit == 0 && query.marker.is_none() {
             return Ok((Vec::new(), count));
         }
         let sort = self.sort(query)?;
@@ -123,8 +124,10 @@ impl Listing {
         let kind = if filter.field == "id" { ColumnKind::Text } else { self.kind(&filter.field)? };
         let column = &filter.field;
         if filter.compare == Compare::Like {
-            args.push(Value::Text(Some(format!("%{}%", escape_like(filter.value.as_str()?).to_lowercase()))));
-            return Some(format!("LOWER({column}) LIKE ? ESCAPE '!'"));
+            let part = text(&filter.value)?;
+            args.push(Value::Text(Some(format!("%{}%", escape_like(&part)))));
+            // Both sides by the database's idea of lower case: SQLite knows it of ASCII letters only.
+            return Some(format!("LOWER(CAST({column} AS {{text}})) {{bytewise}} LIKE LOWER(?) ESCAPE '!'"));
         }
         if filter.value.is_null() {
             return Some(match filter.compare {
@@ -132,8 +135,8 @@ impl Listing {
                 _ => format!("{column} IS NULL"),
             });
         }
-        if kind == ColumnKind::Host && filter.compare == Compare::Equal {
-            return Some(host_condition(column, filter.value.as_str()?, args));
+        if kind == ColumnKind::Host && filter.compare == Compare::Equal && filter.value.is_string() {
+            return Some(host_condition(column, &text(&filter.value)?, args));
         }
         if let (Json::Array(values), Compare::Equal) = (&filter.value, filter.compare) {
             let values: Vec<Value> = values.iter().filter_map(|value| argument(kind, value)).collect();
@@ -159,8 +162,8 @@ impl Listing {
         let owner = self.table.rsplit(' ').next().unwrap_or(self.table);
         let mut parts = vec!["1 = 1".to_owned()];
         for (name, value) in wanted.as_object()? {
-            args.push(name.into());
-            args.push(value.as_str().map_or_else(|| value.to_string(), str::to_owned).into());
+            args.push(plain(name)?.into());
+            args.push(value.as_str().map_or_else(|| Some(value.to_string()), plain)?.into());
             parts.push(format!(
                 "EXISTS (SELECT 1 FROM {table} m WHERE m.{key} = {owner}.id AND m.deleted = FALSE \
                  AND m.\"key\" = ? AND m.value = ?)"
@@ -236,18 +239,35 @@ fn escape_like(text: &str) -> String {
     text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }
 
+/// A host names every pool of all its backends, a backend every one of its pools.
 fn host_condition(column: &str, host: &str, args: &mut Vec<Value>) -> String {
-    let prefix = |mark: char| Value::Text(Some(format!("{}{mark}%", escape_like(host))));
+    let marks: &[char] = match (host.contains('#'), host.contains('@')) {
+        (true, _) => &[],
+        (false, true) => &['#'],
+        (false, false) => &['#', '@'],
+    };
     args.push(host.into());
-    if host.contains('#') {
-        return format!("{column} = ?");
+    let mut alternatives = vec![format!("{column} = ?")];
+    for mark in marks {
+        // No LIKE: SQLite's ignores case.
+        args.push(Value::Text(Some(format!("{host}{mark}"))));
+        alternatives.push(format!("SUBSTR({column}, 1, {}) = ?", host.chars().count() + 1));
     }
-    args.push(prefix('#'));
-    if host.contains('@') {
-        return format!("({column} = ? OR {column} LIKE ? ESCAPE '!')");
+    format!("({})", alternatives.join(" OR "))
+}
+
+/// A value that is compared as a text.
+fn text(value: &Json) -> Option<String> {
+    match value {
+        Json::String(text) => plain(text),
+        Json::Number(_) | Json::Bool(_) => Some(value.to_string()),
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
     }
-    args.push(prefix('@'));
-    format!("({column} = ? OR {column} LIKE ? ESCAPE '!' OR {column} LIKE ? ESCAPE '!')")
+}
+
+/// PostgreSQL has no texts with a zero byte in them, and so no row that could match one.
+fn plain(text: &str) -> Option<String> {
+    (!text.contains('\0')).then(|| text.to_owned())
 }
 
 fn argument(kind: ColumnKind, value: &Json) -> Option<Value> {
@@ -270,10 +290,6 @@ fn argument(kind: ColumnKind, value: &Json) -> Option<Value> {
                 .ok()?;
             Some(Value::Time(Some(time)))
         }
-        ColumnKind::Text | ColumnKind::Host => match value {
-            Json::String(s) => Some(s.into()),
-            Json::Number(_) | Json::Bool(_) => Some(value.to_string().into()),
-            _ => None,
-        },
+        ColumnKind::Text | ColumnKind::Host => text(value).map(Value::from),
     }
 }

@@ -46,7 +46,7 @@ pub async fn report(db: &Db, service_host: &str, pools: &[(String, Value)]) -> R
                 let allocated = recount(&mut tx, name).await?;
                 tx.exec(
                     sql("INSERT INTO pools (name, service_host, stats, allocated_gb, promised_gb, version, reported_at) \
-                         VALUES (?, ?, '{}', ?, 0, 0, {now})")
+                         VALUES (?, ?, '{}', ?, 0, 0, {now}) {or_ignore name}")
                     .bind(name)
                     .bind(service_host)
                     .bind(allocated),

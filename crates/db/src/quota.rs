@@ -175,9 +175,7 @@ async fn count(
     limits: &BTreeMap<String, i64>,
     column: &str,
 ) -> Result<Result<(), Over>> {
-    let mut wanted: Vec<&Usage> = wanted.iter().collect();
-    wanted.sort_by(|a, b| a.resource.cmp(&b.resource)); // one order for all, against deadlocks
-    for usage in wanted {
+    for usage in in_order(wanted) {
         ensure_row(tx, project, &usage.resource).await?;
         let limit = limits.get(&usage.resource).copied().unwrap_or(-1);
         let mut stmt = sql(format!(
@@ -203,12 +201,19 @@ async fn count(
     Ok(Ok(()))
 }
 
+/// One order for all, against deadlocks.
+fn in_order(usages: &[Usage]) -> Vec<&Usage> {
+    let mut usages: Vec<&Usage> = usages.iter().collect();
+    usages.sort_by(|a, b| a.resource.cmp(&b.resource));
+    usages
+}
+
 /// Ends a promise of [`reserve`]: into use when `used`, back otherwise.
 ///
 /// # Errors
 /// The database is away.
 pub async fn settle(tx: &mut Tx, project: &str, reserved: &[Usage], used: bool) -> Result<()> {
-    for usage in reserved {
+    for usage in in_order(reserved) {
         let gain = if used { usage.delta } else { 0 };
         tx.exec(
             sql("UPDATE quota_usages SET reserved = reserved - ?, in_use = in_use + ?, updated_at = {utc} \
@@ -223,7 +228,7 @@ pub async fn settle(tx: &mut Tx, project: &str, reserved: &[Usage], used: bool) 
     Ok(())
 }
 
-/// A new row starts with what the project already has (it may predate the row), so that nothing is counted twice or lost.
+/// A new row starts at nothing: what a project had before it was counted is found by [`count_uncounted`].
 async fn ensure_row(tx: &mut Tx, project: &str, resource: &str) -> Result<()> {
     let there = tx
         .row(
@@ -236,8 +241,8 @@ async fn ensure_row(tx: &mut Tx, project: &str, resource: &str) -> Result<()> {
         return Ok(());
     }
     tx.exec(
-        sql("{insert_ignore} INTO quota_usages (created_at, updated_at, deleted, project_id, resource, in_use, reserved, \
-             race_preventer) VALUES ({utc}, {utc}, FALSE, ?, ?, 0, 0, TRUE) {or_ignore}")
+        sql("INSERT INTO quota_usages (created_at, updated_at, deleted, project_id, resource, in_use, reserved, \
+             race_preventer) VALUES ({utc}, {utc}, FALSE, ?, ?, 0, 0, TRUE) {or_ignore id}")
         .bind(project)
         .bind(resource),
     )
@@ -319,19 +324,45 @@ pub async fn projects(from: &mut impl Read) -> Result<Vec<String>> {
         .collect()
 }
 
-/// Renames a type's resources with the type (quotas.md).
+/// Gives every project usage rows for what it has and no row counts: once, when a database of Cinder's is opened.
+///
+/// # Errors
+/// The database is away.
+pub async fn count_uncounted(tx: &mut Tx) -> Result<()> {
+    let owners = tx
+        .rows(sql("SELECT project_id FROM volumes WHERE deleted = FALSE AND project_id IS NOT NULL \
+                   UNION SELECT project_id FROM snapshots WHERE deleted = FALSE AND project_id IS NOT NULL \
+                   UNION SELECT project_id FROM backups WHERE deleted = FALSE AND project_id IS NOT NULL"))
+        .await?;
+    for row in owners {
+        let project: String = row.get("project_id")?;
+        let counted = usages(tx, &project).await?;
+        for (resource, uses) in recount(tx, &project, true).await? {
+            if uses != 0 && !counted.contains_key(&resource) {
+                ensure_row(tx, &project, &resource).await?;
+                count(tx, &project, &[Usage::of(resource, uses)], &BTreeMap::new(), "in_use").await?.ok();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Renames a type's resources with the type (quotas.md). Counts that a type of that name has left behind make room.
 ///
 /// # Errors
 /// The database is away.
 pub async fn rename_type(tx: &mut Tx, old: &str, new: &str) -> Result<()> {
-    for table in ["quotas", "quota_classes", "quota_usages"] {
-        for resource in ["volumes", "gigabytes", "snapshots"] {
-            tx.exec(
-                sql(format!("UPDATE {table} SET resource = ? WHERE resource = ? AND deleted = FALSE"))
-                    .bind(format!("{resource}_{new}"))
-                    .bind(format!("{resource}_{old}")),
-            )
-            .await?;
+    for resource in ["volumes", "gigabytes", "snapshots"] {
+        let (old, new) = (format!("{resource}_{old}"), format!("{resource}_{new}"));
+        tx.exec(
+            sql("UPDATE quota_usages SET deleted = TRUE, deleted_at = {utc}, race_preventer = NULL \
+                 WHERE resource = ? AND deleted = FALSE")
+            .bind(&new),
+        )
+        .await?;
+        for table in ["quotas", "quota_classes", "quota_usages"] {
+            let text = format!("UPDATE {table} SET resource = ? WHERE resource = ? AND deleted = FALSE");
+            tx.exec(sql(text).bind(&new).bind(&old)).await?;
         }
     }
     Ok(())

@@ -133,7 +133,7 @@ fn read(row: &Row, down_after_us: i64) -> Result<Service> {
         backend_up: None,
         replication_status: row.get("replication_status")?,
         active_backend_id: row.get("active_backend_id")?,
-        frozen: row.get("frozen")?,
+        frozen: row.get::<Option<bool>>("frozen")?.unwrap_or(false),
         created_at: row.get("created_at")?,
         updated_at: row.get::<Option<model::Time>>("updated_at")?.max(modified),
     })

@@ -175,7 +175,7 @@ pub async fn put_metadata(tx: &mut Tx, id: SnapshotId, key: &str, value: &str) -
     let updated = tx
         .exec(
             sql("UPDATE snapshot_metadata SET value = ?, updated_at = {utc} \
-                 WHERE snapshot_id = ? AND \"key\" = ? AND deleted = FALSE")
+                 WHERE snapshot_id = ? AND \"key\" = {exact}? AND deleted = FALSE")
             .bind(value)
             .bind(id)
             .bind(key),
@@ -200,7 +200,7 @@ pub async fn put_metadata(tx: &mut Tx, id: SnapshotId, key: &str, value: &str) -
 /// The database is away.
 pub async fn drop_metadata(tx: &mut Tx, id: SnapshotId, key: &str) -> Result<bool> {
     let stmt = sql("UPDATE snapshot_metadata SET deleted = TRUE, deleted_at = {utc} \
-                    WHERE snapshot_id = ? AND \"key\" = ? AND deleted = FALSE");
+                    WHERE snapshot_id = ? AND \"key\" = {exact}? AND deleted = FALSE");
     Ok(tx.exec(stmt.bind(id).bind(key)).await? > 0)
 }
 

@@ -1,5 +1,7 @@
 //! Statements, arguments and rows, the same for all three databases.
 
+use std::panic::Location;
+
 use model::Time;
 use sqlx::{ColumnIndex, Row as _};
 
@@ -10,11 +12,14 @@ use crate::error::Result;
 pub struct Stmt {
     pub(crate) text: String,
     pub(crate) args: Vec<Value>,
+    /// Where it is written, which names it in logs and metrics.
+    pub(crate) at: &'static Location<'static>,
 }
 
 /// Begins a statement (words and quoting: [`crate::dialect`]).
+#[track_caller]
 pub fn sql(text: impl Into<String>) -> Stmt {
-    Stmt { text: text.into(), args: Vec::new() }
+    Stmt { text: text.into(), args: Vec::new(), at: Location::caller() }
 }
 
 impl Stmt {

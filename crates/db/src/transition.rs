@@ -59,9 +59,9 @@ fn condition(guard: Guard, kind: &Kind) -> String {
         }
         (Guard::NoGroup, "snapshots") => "(cgsnapshot_id IS NULL AND group_snapshot_id IS NULL)".into(),
         (Guard::NoGroup, _) => "(consistencygroup_id IS NULL AND group_id IS NULL)".into(),
-        // Those in the making count too. A derived table, because MySQL reads no table it updates.
+        // Those in the making count too. A derived table that cannot be merged away, because MySQL reads no table it updates.
         (Guard::NoDependents, table) => format!(
-            "NOT EXISTS (SELECT 1 FROM (SELECT parent_id FROM {table} WHERE deleted = FALSE AND parent_id IS NOT NULL) c \
+            "NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT parent_id FROM {table} WHERE deleted = FALSE AND parent_id IS NOT NULL) c \
              WHERE c.parent_id = {table}.id)"
         ),
     }
@@ -340,7 +340,10 @@ pub async fn move_volume(tx: &mut Tx, id: VolumeId, how: VolumeMove, by: By<'_>)
     begin(tx, &VOLUME, &id.to_string(), rule, by).await
 }
 
+/// What a volume's attachments say it is. Its row is locked: of two attachments that change at once, the second sees what
+/// the first has done.
 async fn derived(tx: &mut Tx, id: VolumeId) -> Result<(VolumeStatus, VolumeAttachStatus)> {
+    tx.row(sql("SELECT id FROM volumes WHERE id = ? {for_update}").bind(id)).await?;
     let rows = tx
         .rows(
             sql("SELECT id, attach_status FROM volume_attachment WHERE volume_id = ? AND deleted = FALSE")
@@ -408,6 +411,7 @@ async fn follow(
 /// # Errors
 /// The database is away.
 pub async fn unreserve_volume(tx: &mut Tx, id: VolumeId, by: By<'_>) -> Result<bool> {
+    tx.row(sql("SELECT id FROM volumes WHERE id = ? {for_update}").bind(id)).await?;
     let attached =
         tx.row(sql("SELECT id FROM volume_attachment WHERE volume_id = ? AND deleted = FALSE").bind(id));
     let to = if attached.await?.is_some() { VolumeStatus::InUse } else { VolumeStatus::Available };
@@ -501,7 +505,10 @@ pub async fn reset(
         Resettable::Backup => &BACKUP,
     };
     let Some(row) = tx
-        .row(sql(format!("SELECT status FROM {} WHERE id = ? AND deleted = FALSE", kind.table)).bind(id))
+        .row(
+            sql(format!("SELECT status FROM {} WHERE id = ? AND deleted = FALSE {{for_update}}", kind.table))
+                .bind(id),
+        )
         .await?
     else {
         return Ok(false);
@@ -592,10 +599,10 @@ pub async fn settle_unowned(tx: &mut Tx, stuck: &Unowned) -> Result<bool> {
         return Ok(false);
     };
     let text = format!(
-        "UPDATE {} r SET status = 'error', updated_at = {{utc}} WHERE r.id = ? AND r.deleted = FALSE AND r.status = ? AND {NO_JOB}",
+        "UPDATE {} AS r SET status = 'error', updated_at = {{utc}} WHERE r.id = ? AND r.deleted = FALSE AND r.status = ? AND {NO_JOB}",
         kind.table
     );
-    if tx.exec(sql(text.replace(" r SET", " AS r SET")).bind(&stuck.id).bind(&stuck.status)).await? == 0 {
+    if tx.exec(sql(text).bind(&stuck.id).bind(&stuck.status)).await? == 0 {
         return Ok(false);
     }
     let detail = Some("no job would have ended it");

@@ -140,9 +140,12 @@ pub async fn list(from: &mut impl Read, query: &ListQuery) -> Result<Listed<Volu
 pub async fn on_backend(from: &mut impl Read, service_host: &str) -> Result<Vec<Volume>> {
     let rows = from
         .rows(
-            sql("SELECT * FROM volumes WHERE deleted = FALSE AND (host = ? OR host LIKE ?)")
-                .bind(service_host)
-                .bind(format!("{service_host}#%")),
+            sql(format!(
+                "SELECT * FROM volumes WHERE deleted = FALSE AND (host = ? OR SUBSTR(host, 1, {}) = ?)",
+                service_host.chars().count() + 1
+            ))
+            .bind(service_host)
+            .bind(format!("{service_host}#")),
         )
         .await?;
     complete(from, rows).await
@@ -253,7 +256,7 @@ pub async fn put_metadata(tx: &mut Tx, kind: Metadata, id: VolumeId, key: &str, 
     let updated = tx
         .exec(
             sql(format!(
-                "UPDATE {table} SET value = ?, updated_at = {{utc}} WHERE volume_id = ? AND \"key\" = ? AND deleted = FALSE"
+                "UPDATE {table} SET value = ?, updated_at = {{utc}} WHERE volume_id = ? AND \"key\" = {{exact}}? AND deleted = FALSE"
             ))
             .bind(value)
             .bind(id)
@@ -280,7 +283,7 @@ pub async fn put_metadata(tx: &mut Tx, kind: Metadata, id: VolumeId, key: &str, 
 /// The database is away.
 pub async fn drop_metadata(tx: &mut Tx, kind: Metadata, id: VolumeId, key: &str) -> Result<bool> {
     let text = format!(
-        "UPDATE {} SET deleted = TRUE, deleted_at = {{utc}} WHERE volume_id = ? AND \"key\" = ? AND deleted = FALSE",
+        "UPDATE {} SET deleted = TRUE, deleted_at = {{utc}} WHERE volume_id = ? AND \"key\" = {{exact}}? AND deleted = FALSE",
         kind.table()
     );
     Ok(tx.exec(sql(text).bind(id).bind(key)).await? > 0)

@@ -230,7 +230,7 @@ pub async fn put_spec(tx: &mut Tx, id: TypeId, key: &str, value: Option<&str>) -
     let updated = tx
         .exec(
             sql("UPDATE volume_type_extra_specs SET value = ?, updated_at = {utc} \
-                 WHERE volume_type_id = ? AND \"key\" = ? AND deleted = FALSE")
+                 WHERE volume_type_id = ? AND \"key\" = {exact}? AND deleted = FALSE")
             .bind(value)
             .bind(id)
             .bind(key),
@@ -255,7 +255,7 @@ pub async fn put_spec(tx: &mut Tx, id: TypeId, key: &str, value: Option<&str>) -
 /// The database is away.
 pub async fn drop_spec(tx: &mut Tx, id: TypeId, key: &str) -> Result<bool> {
     let stmt = sql("UPDATE volume_type_extra_specs SET deleted = TRUE, deleted_at = {utc} \
-                    WHERE volume_type_id = ? AND \"key\" = ? AND deleted = FALSE");
+                    WHERE volume_type_id = ? AND \"key\" = {exact}? AND deleted = FALSE");
     Ok(tx.exec(stmt.bind(id).bind(key)).await? > 0)
 }
 
@@ -278,17 +278,21 @@ pub async fn access(from: &mut impl Read, id: TypeId) -> Result<Vec<String>> {
 /// # Errors
 /// The database is away.
 pub async fn grant(tx: &mut Tx, id: TypeId, project: &str) -> Result<bool> {
-    let new = tx
-        .exec(
-            sql(
-                "{insert_ignore} INTO volume_type_projects (created_at, volume_type_id, project_id, deleted) \
-                 VALUES ({utc}, ?, ?, 0) {or_ignore}",
-            )
+    // One grant of a type after the other: of two at once, one is told that the project had it.
+    tx.row(sql("SELECT id FROM volume_types WHERE id = ? {for_update}").bind(id)).await?;
+    let had = sql(
+        "SELECT id FROM volume_type_projects WHERE volume_type_id = ? AND project_id = ? AND deleted = 0",
+    );
+    if tx.row(had.bind(id).bind(project)).await?.is_some() {
+        return Ok(false);
+    }
+    tx.exec(
+        sql("INSERT INTO volume_type_projects (created_at, volume_type_id, project_id, deleted) VALUES ({utc}, ?, ?, 0)")
             .bind(id)
             .bind(project),
-        )
-        .await?;
-    Ok(new > 0)
+    )
+    .await?;
+    Ok(true)
 }
 
 /// Takes a project's right to a private type away; whether it had it.

@@ -85,7 +85,7 @@ impl Runner {
         if free == 0 {
             return Ok(());
         }
-        for id in db::job::claimable(&self.cloud.db, &self.config.queues, free).await? {
+        for id in db::job::claimable(&self.cloud.db, &self.config.queues, free, lease_us).await? {
             let Ok(permit) = self.slots.clone().try_acquire_owned() else { break };
             let asked = Instant::now();
             match db::job::claim(&self.cloud.db, id, &self.config.owner, lease_us).await {

@@ -15,26 +15,52 @@ use model::job::{Job, Lock, LockMode};
 use uuid::Uuid;
 
 use crate::conn::{Db, Read, Tx};
-use crate::error::Result;
+use crate::dialect::Dialect;
+use crate::error::{Error, Result};
 use crate::sql::{marks, sql};
 
-/// Whether a lock of the job in `jobs` is held by another.
-pub(super) const WAITS: &str = "EXISTS (SELECT 1 FROM job_locks l JOIN workers w ON w.lock_name = l.name \
-     JOIN jobs h ON h.id = w.job_id WHERE l.job_id = jobs.id AND w.resource_type = 'held' AND w.job_id <> l.job_id \
-     AND (w.lock_mode = 'exclusive' OR l.mode = 'exclusive') AND h.epoch = w.job_epoch \
-     AND h.state IN ('running', 'undoing') AND h.lease_until >= {now})";
+/// A gate that vanishes between two statements more often than this says that something is wrong.
+const TRIES: u32 = 10;
+/// Holders whose lease ran out are removed this much later, in microseconds: no renewal can be under way any more.
+const GRACE_US: i64 = 3_600_000_000;
 
+/// A holder counts only under its job's present claim, while that has a lease.
 const LIVE: &str = "j.epoch = w.job_epoch AND j.state IN ('running', 'undoing') AND j.lease_until >= {now}";
+
+/// Of a row of `jobs`: a lock it needs is held, or wanted by an earlier ticket that has asked within the lease (the
+/// argument). What [`first_refused`] decides under the gates, as a first look without any.
+pub(super) const BLOCKED: &str = "EXISTS (SELECT 1 FROM job_locks l JOIN workers w ON w.lock_name = l.name \
+    JOIN jobs j ON j.id = w.job_id WHERE l.job_id = jobs.id AND w.resource_type = 'held' AND w.job_id <> jobs.id \
+    AND (w.lock_mode = 'exclusive' OR l.mode = 'exclusive') AND j.epoch = w.job_epoch \
+    AND j.state IN ('running', 'undoing') AND j.lease_until >= {now}) \
+    OR EXISTS (SELECT 1 FROM job_locks l JOIN job_locks o ON o.name = l.name JOIN jobs j ON j.id = o.job_id \
+    WHERE l.job_id = jobs.id AND o.job_id <> jobs.id AND (o.mode = 'exclusive' OR l.mode = 'exclusive') \
+    AND (j.ticket < jobs.ticket OR (j.ticket = jobs.ticket AND j.id < jobs.id)) \
+    AND j.state IN ('queued', 'running', 'undoing') AND (j.lease_until IS NULL OR j.lease_until < {now}) \
+    AND j.wanted_at >= {now} - ?)";
 
 /// The key of a row in `workers` (36 characters at most): a lock's name is longer.
 fn key(text: &str) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).to_string()
 }
 
-/// Closes every gate of the job's lock set, then names the first lock that it cannot have now.
-pub(super) async fn first_refused(tx: &mut Tx, job: &Job, lease_us: i64) -> Result<Option<String>> {
-    for lock in &job.locks {
+fn held_key(name: &str, job: JobId) -> String {
+    key(&format!("{name}/{job}"))
+}
+
+/// Closes every gate of a lock set. Before anything else of a claim: all claims that could meet do so here, in the order of
+/// the names, and hold nothing else yet.
+pub(super) async fn close_gates(tx: &mut Tx, locks: &[Lock]) -> Result<()> {
+    for lock in locks {
         close_gate(tx, &lock.name).await?;
+    }
+    Ok(())
+}
+
+/// Names the first lock of the set that the job cannot have now. Its gates are closed.
+pub(super) async fn first_refused(tx: &mut Tx, job: &Job, lease_us: i64) -> Result<Option<String>> {
+    await_renewals(tx, job).await?;
+    for lock in &job.locks {
         if is_held(tx, job, lock).await? || is_wanted(tx, job, lock, lease_us).await? {
             return Ok(Some(lock.name.clone()));
         }
@@ -45,14 +71,37 @@ pub(super) async fn first_refused(tx: &mut Tx, job: &Job, lease_us: i64) -> Resu
 async fn close_gate(tx: &mut Tx, name: &str) -> Result<()> {
     let update = "UPDATE workers SET race_preventer = race_preventer + 1, updated_at = {utc} \
                   WHERE resource_type = 'lock' AND resource_id = ?";
-    while tx.exec(sql(update).bind(key(name))).await? == 0 {
+    for _ in 0..TRIES {
+        if tx.exec(sql(update).bind(key(name))).await? > 0 {
+            return Ok(());
+        }
         tx.exec(
-            sql("{insert_ignore} INTO workers (created_at, updated_at, deleted, resource_type, resource_id, status, \
-                 race_preventer, lock_name) VALUES ({utc}, {utc}, FALSE, 'lock', ?, 'gate', 0, ?) {or_ignore}")
+            sql("INSERT INTO workers (created_at, updated_at, deleted, resource_type, resource_id, status, \
+                 race_preventer, lock_name) VALUES ({utc}, {utc}, FALSE, 'lock', ?, 'gate', 0, ?) {or_ignore id}")
             .bind(key(name))
             .bind(name),
         )
         .await?;
+    }
+    Err(Error::Unusable(format!("the gate of the lock {name} was removed {TRIES} times while it was closed")))
+}
+
+/// A lease that looks run out may just be being renewed: the renewal's transaction holds the job's row. Locking the row waits
+/// for its end; from then on no renewal of that lease succeeds, nor any other write of that claim, before we end.
+async fn await_renewals(tx: &mut Tx, job: &Job) -> Result<()> {
+    if job.locks.is_empty() || tx.dialect() == Dialect::Sqlite {
+        return Ok(()); // SQLite runs one transaction after the other
+    }
+    let text = format!(
+        "SELECT DISTINCT j.id FROM workers w JOIN jobs j ON j.id = w.job_id WHERE w.resource_type = 'held' \
+         AND w.lock_name IN ({}) AND w.job_id <> ? AND j.epoch = w.job_epoch \
+         AND j.state IN ('running', 'undoing') AND j.lease_until < {{now}} ORDER BY j.id",
+        marks(job.locks.len())
+    );
+    let names = job.locks.iter().map(|lock| lock.name.as_str());
+    for row in tx.rows(sql(text).bind_all(names).bind(job.id)).await? {
+        let holder: String = row.get("id")?;
+        tx.row(sql("SELECT id FROM jobs WHERE id = ? {for_update}").bind(holder)).await?;
     }
     Ok(())
 }
@@ -89,13 +138,13 @@ pub(super) async fn take(tx: &mut Tx, job: &Job) -> Result<()> {
     if job.locks.is_empty() {
         return Ok(());
     }
-    forget(tx, job.id).await?;
+    forget(tx, job).await?;
     for lock in &job.locks {
         tx.exec(
             sql("INSERT INTO workers (created_at, updated_at, deleted, resource_type, resource_id, status, \
                  race_preventer, lock_name, lock_mode, job_id, job_epoch) \
                  VALUES ({utc}, {utc}, FALSE, 'held', ?, 'held', 0, ?, ?, ?, ?)")
-            .bind(key(&format!("{}/{}", lock.name, job.id)))
+            .bind(held_key(&lock.name, job.id))
             .bind(&lock.name)
             .bind(lock.mode)
             .bind(job.id)
@@ -111,7 +160,7 @@ pub(super) async fn release(tx: &mut Tx, job: &Job) -> Result<()> {
     if job.locks.is_empty() {
         return Ok(());
     }
-    forget(tx, job.id).await?;
+    forget(tx, job).await?;
     let names: Vec<&str> = job.locks.iter().map(|lock| lock.name.as_str()).collect();
     let text = format!(
         "SELECT DISTINCT j.queue FROM jobs j JOIN job_locks l ON l.job_id = j.id \
@@ -124,8 +173,14 @@ pub(super) async fn release(tx: &mut Tx, job: &Job) -> Result<()> {
     Ok(())
 }
 
-async fn forget(tx: &mut Tx, job: JobId) -> Result<()> {
-    tx.exec(sql("DELETE FROM workers WHERE resource_type = 'held' AND job_id = ?").bind(job)).await.map(drop)
+/// By their keys: a deletion that searched would wait for the rows of others.
+async fn forget(tx: &mut Tx, job: &Job) -> Result<()> {
+    let text = format!(
+        "DELETE FROM workers WHERE resource_type = 'held' AND resource_id IN ({})",
+        marks(job.locks.len())
+    );
+    let keys = job.locks.iter().map(|lock| held_key(&lock.name, job.id));
+    tx.exec(sql(text).bind_all(keys)).await.map(drop)
 }
 
 /// A lock that is held now.
@@ -158,33 +213,27 @@ pub async fn held(from: &mut impl Read) -> Result<Vec<Held>> {
         .collect()
 }
 
-/// Removes lock rows that serve nobody: holders whose claim is over, gates of names that no job mentions.
+/// Removes lock rows that serve nobody, at most 500: holders whose claim is over, gates of names that no job mentions.
 ///
 /// # Errors
 /// The database is away.
 pub async fn purge_gates(db: &Db) -> Result<u64> {
-    let stale = format!(
-        "SELECT w.id FROM workers w WHERE (w.resource_type = 'held' AND NOT EXISTS \
-         (SELECT 1 FROM jobs j WHERE j.id = w.job_id AND {LIVE})) OR (w.resource_type = 'lock' \
-         AND NOT EXISTS (SELECT 1 FROM job_locks l WHERE l.name = w.lock_name)) LIMIT 500"
-    );
-    let rows = db.read().rows(sql(stale)).await?;
-    let ids: Vec<i64> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+    let stale = "((resource_type = 'held' AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = workers.job_id \
+                 AND j.epoch = workers.job_epoch AND j.state IN ('running', 'undoing') \
+                 AND j.lease_until >= {now} - ?)) OR (resource_type = 'lock' AND NOT EXISTS \
+                 (SELECT 1 FROM job_locks l WHERE l.name = workers.lock_name)))";
+    let find = format!("SELECT id FROM workers WHERE {stale} LIMIT 500");
+    let rows = db.read().rows(sql(find).bind(GRACE_US)).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
     let mut gone = 0;
     let mut tx = db.begin().await?;
-    for id in ids {
-        // The condition once more: a claim may have come in between. A gate that goes while a claim waits for it makes that
-        // claim's update match nothing, and it makes the gate anew.
-        gone += tx
-            .exec(
-                sql("DELETE FROM workers WHERE id = ? AND ((resource_type = 'held' AND NOT EXISTS (SELECT 1 FROM jobs j \
-                     WHERE j.id = workers.job_id AND j.epoch = workers.job_epoch \
-                     AND j.state IN ('running', 'undoing') AND j.lease_until >= {now})) \
-                     OR (resource_type = 'lock' AND NOT EXISTS (SELECT 1 FROM job_locks l \
-                     WHERE l.name = workers.lock_name)))")
-                .bind(id),
-            )
-            .await?;
+    for row in rows {
+        // The condition once more: a claim may have come in between. A gate that goes while a claim waits for it makes
+        // that claim's update match nothing, and it makes the gate anew.
+        let remove = format!("DELETE FROM workers WHERE id = ? AND {stale}");
+        gone += tx.exec(sql(remove).bind(row.get::<i64>("id")?).bind(GRACE_US)).await?;
     }
     tx.commit().await?;
     Ok(gone)

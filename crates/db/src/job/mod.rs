@@ -6,8 +6,8 @@
 //!    ^  hand over        |  fails for good
 //!    +-------------------+----------> undoing --> failed
 //! ```
-//! A claim whose lease has run out counts as absent: another may claim the job, with a new epoch, and every write of the
-//! old claim is refused by its epoch.
+//! A claim whose lease has run out counts as absent: its locks are free, another may claim the job with a new epoch, and
+//! every write of the old claim is refused, whether or not another has come yet.
 
 mod lock;
 
@@ -87,20 +87,20 @@ pub async fn insert(tx: &mut Tx, job: NewJob) -> Result<()> {
     Ok(())
 }
 
-/// Jobs of `queues` that could be claimed now, oldest ticket first. Those whose locks are held are left out, so that they do not
-/// stand before others.
+/// Jobs of `queues` that could be claimed now, oldest ticket first. Those whose locks are held, or wanted by an earlier ticket,
+/// are left out, so that they do not stand before others.
 ///
 /// # Errors
 /// The database is away.
-pub async fn claimable(db: &Db, queues: &[String], limit: u32) -> Result<Vec<JobId>> {
+pub async fn claimable(db: &Db, queues: &[String], limit: u32, lease_us: i64) -> Result<Vec<JobId>> {
     let text = format!(
         "SELECT id FROM jobs WHERE queue IN ({}) AND {ACTIVE} AND {UNCLAIMED} AND run_after <= {{now}} \
-         AND NOT {} ORDER BY ticket, id LIMIT ?",
+         AND NOT ({}) ORDER BY ticket, id LIMIT ?",
         marks(queues.len()),
-        lock::WAITS
+        lock::BLOCKED
     );
     db.read()
-        .rows(sql(text).bind_all(queues).bind(limit))
+        .rows(sql(text).bind_all(queues).bind(lease_us).bind(limit))
         .await?
         .iter()
         .map(|row| row.parse("jobs", "id"))
@@ -113,10 +113,11 @@ pub async fn claimable(db: &Db, queues: &[String], limit: u32) -> Result<Vec<Job
 /// The database is away.
 pub async fn claim(db: &Db, id: JobId, owner: &str, lease_us: i64) -> Result<Claimed> {
     let mut tx = db.begin().await?;
+    let locks = locks_of(&mut tx, id).await?;
+    lock::close_gates(&mut tx, &locks).await?;
     let text = format!("SELECT * FROM jobs WHERE id = ? AND {ACTIVE} AND {UNCLAIMED} {{for_update}}");
     let Some(row) = tx.row(sql(text).bind(id)).await? else { return Ok(Claimed::No) };
-    let mut job = read(&row)?;
-    job.locks = locks_of(&mut tx, id).await?;
+    let mut job = Job { locks, ..read(&row)? };
     if let Some(lock) = lock::first_refused(&mut tx, &job, lease_us).await? {
         tx.exec(sql("UPDATE jobs SET wanted_at = {now} WHERE id = ?").bind(id)).await?;
         tx.commit().await?;
@@ -168,8 +169,12 @@ pub async fn want(db: &Db, queues: &[String], lease_us: i64) -> Result<()> {
     let text =
         format!("UPDATE jobs SET wanted_at = {{now}} WHERE {UNCLAIMED} AND id IN ({})", marks(ids.len()));
     let mut tx = db.begin().await?;
-    tx.exec(sql(text).bind_all(&ids)).await?;
-    tx.commit().await.map(drop)
+    match tx.exec(sql(text).bind_all(&ids)).await {
+        Ok(_) => tx.commit().await.map(drop),
+        // Claims are being made of the same jobs; there is another look soon.
+        Err(error) if error.is_conflict() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What the owner learns when it renews.
@@ -238,7 +243,8 @@ pub async fn advance(tx: &mut Tx, job: &Job, next: Next) -> Result<()> {
         .exec(
             sql("UPDATE jobs SET state = ?, steps_done = ?, data = ?, queue = ?, owner = ?, \
                  error = COALESCE(?, error), run_after = {now} + ?, lease_until = {now} + ?, wanted_at = {now} + ? \
-                 WHERE id = ? AND epoch = ? AND state IN ('running', 'undoing')")
+                 WHERE id = ? AND epoch = ? AND state IN ('running', 'undoing') \
+                 AND lease_until >= {now}")
             .bind(state)
             .bind(job.steps_done)
             .bind(job.data.to_string())
@@ -268,7 +274,8 @@ pub async fn finish(tx: &mut Tx, job: &Job, state: JobState, error: Option<&str>
     let moved = tx
         .exec(
             sql("UPDATE jobs SET state = ?, steps_done = ?, data = ?, error = ?, finished_at = {now}, owner = NULL, \
-                 lease_until = NULL WHERE id = ? AND epoch = ? AND state IN ('running', 'undoing')")
+                 lease_until = NULL WHERE id = ? AND epoch = ? AND state IN ('running', 'undoing') \
+                 AND lease_until >= {now}")
             .bind(state)
             .bind(job.steps_done)
             .bind(job.data.to_string())
@@ -291,7 +298,8 @@ pub async fn finish(tx: &mut Tx, job: &Job, state: JobState, error: Option<&str>
 pub async fn begin_undo(tx: &mut Tx, job: &Job, error: &str) -> Result<()> {
     let moved = tx
         .exec(
-            sql("UPDATE jobs SET state = 'undoing', error = ? WHERE id = ? AND epoch = ? AND state = 'running'")
+            sql("UPDATE jobs SET state = 'undoing', error = ? WHERE id = ? AND epoch = ? AND state = 'running' \
+                 AND lease_until >= {now}")
                 .bind(error)
                 .bind(job.id)
                 .bind(job.epoch),
@@ -308,7 +316,8 @@ pub async fn restart(tx: &mut Tx, job: &Job, queue: &str) -> Result<()> {
     let moved = tx
         .exec(
             sql("UPDATE jobs SET state = 'queued', steps_done = 0, data = ?, queue = ?, owner = NULL, lease_until = NULL, \
-                 run_after = {now}, wanted_at = {now} WHERE id = ? AND epoch = ? AND state = 'undoing'")
+                 run_after = {now}, wanted_at = {now} WHERE id = ? AND epoch = ? AND state = 'undoing' \
+                 AND lease_until >= {now}")
             .bind(job.data.to_string())
             .bind(queue)
             .bind(job.id)
@@ -459,6 +468,9 @@ pub async fn purge(db: &Db, age_us: i64, limit: u32) -> Result<u64> {
         )
         .await?;
     let ids: Vec<String> = old.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
     let mut tx = db.begin().await?;
     let gone =
         tx.exec(sql(format!("DELETE FROM jobs WHERE id IN ({})", marks(ids.len()))).bind_all(&ids)).await?;
