@@ -65,6 +65,8 @@ pub struct Suite {
 }
 
 const FILESYSTEMS: Need = Need::Packages(&["xfsprogs", "btrfs-progs", "e2fsprogs"]);
+/// Records the system calls of a process.
+const STRACE: Need = Need::Packages(&["strace"]);
 const LIBISCSI: Need = Need::Packages(&["libiscsi-bin"]);
 
 /// All suites, in the order in which they run. What runs the binary comes before what builds it with another feature.
@@ -77,11 +79,11 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "lints",           tier: Tier::Static, needs: &[],                         work: Work::Cargo(&["clippy", "--workspace", "--all-targets", "--features", "cinderblock/faults", "--locked", "--", "-D", "warnings"]), limit_minutes: 40 },
     Suite { name: "rustdoc",         tier: Tier::Static, needs: &[],                         work: Work::Cargo(&["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"]),   limit_minutes: 40 },
     Suite { name: "build",           tier: Tier::Quick,  needs: &[],                         work: Work::Build,                                limit_minutes: 60 },
-    Suite { name: "db",              tier: Tier::Quick,  needs: &[Need::Postgres, Need::MariaDb], work: Work::Tests { package: "db", target: None, filter: &[] }, limit_minutes: 20 },
+    Suite { name: "db",              tier: Tier::Quick,  needs: &[Need::Postgres, Need::MariaDb, FILESYSTEMS, STRACE], work: Work::Tests { package: "db", target: None, filter: &[] }, limit_minutes: 20 },
     Suite { name: "control",         tier: Tier::Quick,  needs: &[Need::Postgres, Need::MariaDb], work: Work::Tests { package: "control", target: None, filter: &[] }, limit_minutes: 20 },
     Suite { name: "drivers",         tier: Tier::Quick,  needs: &[FILESYSTEMS, Need::Qemu],  work: Work::Tests { package: "drivers", target: None, filter: &[] }, limit_minutes: 20 },
     Suite { name: "iscsi",           tier: Tier::Quick,  needs: &[LIBISCSI, Need::Qemu],     work: Work::Tests { package: "iscsi", target: None, filter: &[] }, limit_minutes: 20 },
-    Suite { name: "cinderblock",     tier: Tier::Quick,  needs: &[FILESYSTEMS],              work: Work::Tests { package: "cinderblock", target: None, filter: &[] }, limit_minutes: 30 },
+    Suite { name: "cinderblock",     tier: Tier::Quick,  needs: &[Need::Postgres, Need::MariaDb, FILESYSTEMS], work: Work::Tests { package: "cinderblock", target: None, filter: &[] }, limit_minutes: 30 },
     Suite { name: "doc tests",       tier: Tier::Quick,  needs: &[],                         work: Work::DocTests,                             limit_minutes: 20 },
     Suite { name: "clients",         tier: Tier::Quick,  needs: &[Need::Python, LIBISCSI, Need::Qemu], work: Work::Python("clients"),          limit_minutes: 15 },
     Suite { name: "crash",           tier: Tier::Quick,  needs: &[FILESYSTEMS],              work: Work::Featured { feature: "cinderblock/faults", target: "crash" }, limit_minutes: 30 },
