@@ -1,9 +1,14 @@
 //! Who asks: made by authentication, carried through every use case.
 
+use std::sync::Arc;
+
+use model::{Catalogue, Secret};
+
 /// A request's identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Context {
     pub user_id: String,
+    /// Empty for a token of no project: no rule that compares projects allows its bearer anything.
     pub project_id: String,
     pub roles: Vec<String>,
     /// By the policy rule `context_is_admin`.
@@ -12,6 +17,8 @@ pub struct Context {
     pub service_roles: Vec<String>,
     /// What the token is good for beyond its project.
     pub scope: Scope,
+    /// For calls to other services in the caller's name; `None` where there is no identity service.
+    pub delegation: Option<Arc<Delegation>>,
     /// `req-<uuid>`.
     pub request_id: String,
     /// The caller's own `X-OpenStack-Request-ID`.
@@ -29,4 +36,22 @@ pub struct Scope {
     pub is_admin_project: Option<bool>,
     pub user_domain_id: Option<String>,
     pub project_domain_id: Option<String>,
+    pub service: ServiceIdentity,
+}
+
+/// Whose the service token is that came along; only policy rules read it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceIdentity {
+    pub user_id: Option<String>,
+    pub user_domain_id: Option<String>,
+    pub project_id: Option<String>,
+    pub project_domain_id: Option<String>,
+}
+
+/// What it takes to call another service in the caller's name. Lives as long as the request: jobs act with the service's own.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Delegation {
+    pub token: Secret<String>,
+    /// Where the caller finds the other services.
+    pub catalogue: Arc<Catalogue>,
 }

@@ -109,6 +109,8 @@ fn fact<'a>(context: &'a Context, name: &str) -> Option<Fact<'a>> {
     let scope = &context.scope;
     Some(match name {
         "user_id" => Fact::Text(&context.user_id),
+        // Not the library's `None`: it would equal the `None` of every other caller without a project.
+        "project_id" if context.project_id.is_empty() => return None,
         "project_id" => Fact::Text(&context.project_id),
         "roles" => Fact::Words(&context.roles),
         "service_roles" => Fact::Words(&context.service_roles),
@@ -119,9 +121,10 @@ fn fact<'a>(context: &'a Context, name: &str) -> Option<Fact<'a>> {
         "domain_id" => or_none(&scope.domain_id),
         "user_domain_id" => or_none(&scope.user_domain_id),
         "project_domain_id" => or_none(&scope.project_domain_id),
-        "service_user_id" | "service_user_domain_id" | "service_project_id" | "service_project_domain_id" => {
-            Fact::Text("None")
-        }
+        "service_user_id" => or_none(&scope.service.user_id),
+        "service_user_domain_id" => or_none(&scope.service.user_domain_id),
+        "service_project_id" => or_none(&scope.service.project_id),
+        "service_project_domain_id" => or_none(&scope.service.project_domain_id),
         _ => return None,
     })
 }

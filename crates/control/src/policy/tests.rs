@@ -34,6 +34,7 @@ fn context(creds: &Value) -> Context {
             is_admin_project: creds["is_admin_project"].as_bool(),
             user_domain_id: optional(&creds["user_domain_id"]),
             project_domain_id: optional(&creds["project_domain_id"]),
+            ..Scope::default()
         },
         ..Context::default()
     }
