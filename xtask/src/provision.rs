@@ -51,7 +51,7 @@ impl<'a> Provisions<'a> {
         if needs.contains(&Need::Qemu) {
             self.attempt(Need::Qemu, |this| install_qemu(&this.log));
         }
-        for need in [Need::Python, Need::Cinder] {
+        for need in [Need::Python, Need::Cinder, Need::Keystone] {
             if needs.contains(&need) {
                 self.attempt(need, |this| install_python(need, this.workspace, &this.log));
             }
@@ -94,15 +94,16 @@ impl<'a> Provisions<'a> {
                     let python = python_folder(*need, self.workspace).join("bin/python");
                     environment.push(("CINDER_PYTHON".to_owned(), python.display().to_string()));
                 }
-                Need::Packages(_) | Need::Qemu | Need::Python => {}
+                Need::Packages(_) | Need::Qemu | Need::Python | Need::Keystone => {}
             }
         }
         Ok(environment)
     }
 
-    /// The interpreter of the Python environment.
-    pub fn python(&self) -> Result<PathBuf> {
-        let python = python_folder(Need::Python, self.workspace).join("bin/python");
+    /// The interpreter of the Python environment among the needs.
+    pub fn python(&self, needs: &[Need]) -> Result<PathBuf> {
+        let need = needs.iter().copied().find(|need| environment_of(*need).is_some());
+        let python = python_folder(need.unwrap_or(Need::Python), self.workspace).join("bin/python");
         if python.exists() { Ok(python) } else { bail!("no Python environment at {}", python.display()) }
     }
 }
@@ -110,7 +111,7 @@ impl<'a> Provisions<'a> {
 fn packages_of(need: Need) -> &'static [&'static str] {
     match need {
         Need::Packages(names) => names,
-        Need::Python | Need::Cinder => &["python3", "python3-venv"],
+        Need::Python | Need::Cinder | Need::Keystone => &["python3", "python3-venv"],
         Need::Postgres => &["postgresql"],
         Need::MariaDb => &["mariadb-server"],
         Need::Qemu => &[], // see install_qemu
@@ -213,14 +214,24 @@ fn add_backports(log: &Path) -> Result<()> {
     bail!("found no source of Debian 12 packages to take the backports from")
 }
 
+/// A Python environment's folder under `target/`, and the one under `tests/` that holds its list of packages.
+fn environment_of(need: Need) -> Option<(&'static str, &'static str)> {
+    match need {
+        Need::Python => Some(("venv", "clients")),
+        Need::Cinder => Some(("venv-cinder", "cinder")),
+        Need::Keystone => Some(("venv-keystone", "keystone")),
+        Need::Packages(_) | Need::Qemu | Need::Postgres | Need::MariaDb => None,
+    }
+}
+
 fn python_folder(need: Need, workspace: &Workspace) -> PathBuf {
-    workspace.target.join(if need == Need::Cinder { "venv-cinder" } else { "venv" })
+    workspace.target.join(environment_of(need).map_or("venv", |(folder, _)| folder))
 }
 
 /// A virtual environment with exactly the pinned packages; made anew when the list has changed.
 fn install_python(need: Need, workspace: &Workspace, log: &Path) -> Result<()> {
     let folder = python_folder(need, workspace);
-    let of = if need == Need::Cinder { "cinder" } else { "clients" };
+    let of = environment_of(need).map_or("clients", |(_, of)| of);
     let list = workspace.root.join(format!("tests/{of}/requirements.txt"));
     let wanted = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
     let stamp = folder.join("installed.txt");

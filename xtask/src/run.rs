@@ -304,7 +304,7 @@ impl Runner<'_> {
         log: &Path,
     ) -> Result<Ran> {
         let binary = self.built()?.binary.clone().context("the binary was not built")?;
-        let python = self.provisions.python()?;
+        let python = self.provisions.python(row.suite.needs)?;
         let mut command = Command::new(python);
         command.args([
             "-m",

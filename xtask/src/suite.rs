@@ -28,6 +28,8 @@ pub enum Need {
     Python,
     /// A Python environment with the pinned packages of `tests/cinder/requirements.txt`, its interpreter in `CINDER_PYTHON`.
     Cinder,
+    /// A Python environment with the pinned packages of `tests/keystone/requirements.txt`: Keystone and the stock client.
+    Keystone,
     /// A PostgreSQL server, its address in `CINDERBLOCK_TEST_POSTGRES`.
     Postgres,
     /// A MariaDB server, its address in `CINDERBLOCK_TEST_MYSQL`.
@@ -49,7 +51,8 @@ pub enum Work {
     Featured { feature: &'static str, target: &'static str },
     /// The documentation's examples.
     DocTests,
-    /// A Python `unittest` module under `tests/`, with the built binary's path in `CINDERBLOCK_BIN`.
+    /// A Python `unittest` module under `tests/`, in the environment among its needs, with the built binary's path in
+    /// `CINDERBLOCK_BIN`.
     Python(&'static str),
 }
 
@@ -86,6 +89,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "cinderblock",     tier: Tier::Quick,  needs: &[Need::Postgres, Need::MariaDb, FILESYSTEMS], work: Work::Tests { package: "cinderblock", target: None, filter: &[] }, limit_minutes: 30 },
     Suite { name: "doc tests",       tier: Tier::Quick,  needs: &[],                         work: Work::DocTests,                             limit_minutes: 20 },
     Suite { name: "clients",         tier: Tier::Quick,  needs: &[Need::Python, LIBISCSI, Need::Qemu], work: Work::Python("clients"),          limit_minutes: 15 },
+    Suite { name: "with-keystone",   tier: Tier::Quick,  needs: &[Need::Keystone],           work: Work::Python("keystone"),                   limit_minutes: 10 },
     Suite { name: "crash",           tier: Tier::Quick,  needs: &[FILESYSTEMS],              work: Work::Featured { feature: "cinderblock/faults", target: "crash" }, limit_minutes: 30 },
     Suite { name: "backup-cinder",   tier: Tier::Full,   needs: &[Need::Cinder],             work: Work::Tests { package: "backup", target: Some("with_cinder"), filter: &[] }, limit_minutes: 20 },
 ];

@@ -189,10 +189,11 @@ impl Edge {
         };
         let base = self.base(&parts);
         let url = format!("{base}{}", parts.uri);
-        match self.auth.judge(&parts.headers, &url).await {
+        match self.auth.judge(&parts, &url).await {
             Verdict::Told(response) => Err(response),
             Verdict::Known(caller) => {
-                let context = caller.context(&parts.headers, request_id, global_id(&parts.headers));
+                let global_id = global_id(&parts.headers);
+                let context = caller.context(&parts.headers, request_id, global_id, &self.cloud.policy);
                 Ok(Received { parts, body, context, base })
             }
         }

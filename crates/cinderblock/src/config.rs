@@ -60,7 +60,8 @@ impl Boot {
         if roles.contains(&Role::Api) && !auth.keeps_strangers_out() && !api_listen.ip().is_loopback() {
             bail!(
                 "auth_strategy lets everybody be the administrator, so the API listens on loopback only, not on \
-                 {api_listen}; set auth_strategy = http_basic with http_basic_auth_user_file, or listen on 127.0.0.1"
+                 {api_listen}; set auth_strategy to keystone, or to http_basic with http_basic_auth_user_file, or listen \
+                 on 127.0.0.1"
             );
         }
         let database = config.section("database").require::<String>("connection")?;
@@ -94,6 +95,9 @@ impl Boot {
             tracing::warn!("{old}");
         }
         for warning in self.policy.warnings() {
+            tracing::warn!("{warning}");
+        }
+        for warning in self.auth.warnings() {
             tracing::warn!("{warning}");
         }
     }
@@ -132,13 +136,6 @@ fn set_defaults(config: &mut Config, data_dir: &Path, embedded: bool) {
 /// What a configuration asks for and this release does not have yet fails here, by name.
 fn refuse_unbuilt(config: &Config) -> anyhow::Result<()> {
     let section = config.default_section();
-    let strategy: String = section.require("auth_strategy")?;
-    if strategy == "keystone" {
-        bail!(
-            "auth_strategy = keystone (Cinder's default) is not available in this release; set auth_strategy to \
-             http_basic, noauth or none in [DEFAULT]"
-        );
-    }
     let transport: String = section.require("transport_url")?;
     if !transport.starts_with("none:") {
         let scheme = transport.split(':').next().unwrap_or_default();
@@ -165,9 +162,13 @@ fn read_auth(config: &Config) -> anyhow::Result<Auth> {
                     .with_context(|| format!("http_basic_auth_user_file {}", file.display()))?,
             )
         }
+        "keystone" => {
+            let options = keystone::AuthenticatorOptions::read(config)?;
+            Auth::Keystone(Box::new(keystone::Authenticator::new(options)?))
+        }
         other => {
             return Err(section
-                .error("auth_strategy", format!("{other:?} is none of none, noauth, http_basic"))
+                .error("auth_strategy", format!("{other:?} is none of keystone, http_basic, noauth, none"))
                 .into());
         }
     })

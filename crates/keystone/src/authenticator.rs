@@ -61,6 +61,9 @@ impl AuthenticatorOptions {
         let auth_url =
             config.section(own("auth_section")?.as_deref().unwrap_or(SECTION)).get::<String>("auth_url")?;
         let uri = own("www_authenticate_uri")?.filter(|uri| !uri.is_empty());
+        if uri.as_ref().is_some_and(|uri| !uri.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')) {
+            return Err(section.error("www_authenticate_uri", "it is no address").into());
+        }
         let seconds: i64 = section.get("token_cache_time")?.unwrap_or(300);
         let required = section.get("service_token_roles_required")?.unwrap_or(true);
         let mut warnings = Vec::new();

@@ -1,12 +1,15 @@
 //! Who calls: the strategies of `auth_strategy`.
 
 mod htpasswd;
+mod keystone;
 
 use axum::body::Body;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use control::Context;
+use control::policy::Policy;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
@@ -24,6 +27,8 @@ pub enum Auth {
     NoAuth,
     /// `Authorization: Basic`, against a file of bcrypt hashes; everyone in it administers the default project.
     Basic(Htpasswd),
+    /// `X-Auth-Token`, judged by OpenStack's identity service.
+    Keystone(Box<::keystone::Authenticator>),
 }
 
 /// Who calls, or what they are told instead.
@@ -34,10 +39,12 @@ pub enum Verdict {
 }
 
 /// An identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    pub user_id: String,
-    pub project_id: String,
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// An administrator, whoever it is.
+    Administrator { user_id: String, project_id: String },
+    /// Somebody whom Keystone knows.
+    Identified(Box<::keystone::Identity>),
 }
 
 impl Caller {
@@ -47,24 +54,34 @@ impl Caller {
         headers: &HeaderMap,
         request_id: &str,
         global_request_id: Option<String>,
+        policy: &Policy,
     ) -> Context {
-        // Everybody whom these strategies know is an administrator, so that their word on their roles as a service is good.
-        let service_roles = text(headers, "x-service-roles").unwrap_or("");
-        Context {
-            user_id: self.user_id,
-            project_id: self.project_id,
-            roles: vec!["admin".into()],
-            is_admin: true,
-            service_roles: service_roles
-                .split(',')
-                .map(str::trim)
-                .filter(|r| !r.is_empty())
-                .map(str::to_owned)
-                .collect(),
-            request_id: request_id.to_owned(),
-            global_request_id,
-            scope: control::context::Scope::default(),
-        }
+        let mut context = match self {
+            Self::Administrator { user_id, project_id } => administrator(user_id, project_id, headers),
+            Self::Identified(identity) => {
+                let mut context = keystone::context(*identity);
+                context.is_admin = policy.is_admin(&context);
+                context
+            }
+        };
+        context.request_id = request_id.to_owned();
+        context.global_request_id = global_request_id;
+        context
+    }
+}
+
+fn administrator(user_id: String, project_id: String, headers: &HeaderMap) -> Context {
+    // An administrator's word on their roles as a service is good.
+    let service_roles = text(headers, "x-service-roles").unwrap_or("");
+    let service_roles =
+        service_roles.split(',').map(str::trim).filter(|role| !role.is_empty()).map(str::to_owned);
+    Context {
+        user_id,
+        project_id,
+        roles: vec!["admin".into()],
+        is_admin: true,
+        service_roles: service_roles.collect(),
+        ..Context::default()
     }
 }
 
@@ -75,12 +92,22 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 impl Auth {
     /// Whether strangers are kept out: without, the service listens on loopback only.
     pub fn keeps_strangers_out(&self) -> bool {
-        matches!(self, Self::Basic(_))
+        matches!(self, Self::Basic(_) | Self::Keystone(_))
+    }
+
+    /// What an operator should be told once.
+    pub fn warnings(&self) -> &[&'static str] {
+        match self {
+            Self::Keystone(authenticator) => &authenticator.options().warnings,
+            _ => &[],
+        }
     }
 
     /// Judges a request. `url` is the one that was asked for.
-    pub async fn judge(&self, headers: &HeaderMap, url: &str) -> Verdict {
+    pub async fn judge(&self, parts: &Parts, url: &str) -> Verdict {
+        let headers = &parts.headers;
         match self {
+            Self::Keystone(authenticator) => keystone::judge(authenticator, parts).await,
             // Clients that must send some token send a word of their own (keystoneauth: `notused`): only a pair names a project.
             Self::Open => {
                 let named = by_token(headers)
@@ -90,19 +117,19 @@ impl Auth {
             Self::NoAuth => by_token(headers).map_or_else(|| hand_out(headers, url), Verdict::Known),
             Self::Basic(file) => {
                 let Some((user, password)) = credentials(headers) else {
-                    return Verdict::Told(Box::new(unauthorized()));
+                    return Verdict::Told(Box::new(unauthorized(BASIC)));
                 };
                 if !file.verify(&user, password).await {
-                    return Verdict::Told(Box::new(unauthorized()));
+                    return Verdict::Told(Box::new(unauthorized(BASIC)));
                 }
-                Verdict::Known(Caller { user_id: user, project_id: DEFAULT_PROJECT.into() })
+                Verdict::Known(Caller::Administrator { user_id: user, project_id: DEFAULT_PROJECT.into() })
             }
         }
     }
 }
 
 fn default_caller() -> Caller {
-    Caller { user_id: "admin".into(), project_id: DEFAULT_PROJECT.into() }
+    Caller::Administrator { user_id: "admin".into(), project_id: DEFAULT_PROJECT.into() }
 }
 
 /// `user:project`, or `user` who then is the project too.
@@ -110,7 +137,7 @@ fn by_token(headers: &HeaderMap) -> Option<Caller> {
     let token = text(headers, "x-auth-token")?;
     let (user, project) = token.split_once(':').unwrap_or((token, ""));
     let project = if project.is_empty() { user } else { project };
-    Some(Caller { user_id: user.into(), project_id: project.into() })
+    Some(Caller::Administrator { user_id: user.into(), project_id: project.into() })
 }
 
 /// 204 with a token for whoever has none.
@@ -143,15 +170,18 @@ fn credentials(headers: &HeaderMap) -> Option<(String, model::Secret<String>)> {
     Some((user.to_owned(), model::Secret::new(password.to_owned())))
 }
 
+/// What clients of [`Auth::Basic`] are asked for.
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"Block Storage API\"");
+
 /// 401, in the words of Keystone's middleware.
-fn unauthorized() -> Response {
+fn unauthorized(challenge: HeaderValue) -> Response {
     let message = "The request you have made requires authentication.";
     let body = json!({"error": {"code": 401, "title": "Unauthorized", "message": message}});
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Block Storage API\""));
+    headers.insert(header::WWW_AUTHENTICATE, challenge);
     response
 }
 
@@ -159,18 +189,21 @@ fn unauthorized() -> Response {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| {
-                (http::HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"))
-            })
-            .collect()
+    fn request(pairs: &[(&'static str, &str)]) -> Parts {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        let header = |(name, value): &(&'static str, &str)| {
+            (http::HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"))
+        };
+        parts.headers = pairs.iter().map(header).collect();
+        parts
     }
 
     async fn judged(auth: &Auth, pairs: &[(&'static str, &str)]) -> Result<(String, String), Response> {
-        match auth.judge(&headers(pairs), "http://h/v3/p/volumes/").await {
-            Verdict::Known(caller) => Ok((caller.user_id, caller.project_id)),
+        match auth.judge(&request(pairs), "http://h/v3/p/volumes/").await {
+            Verdict::Known(caller) => {
+                let context = caller.context(&HeaderMap::new(), "req-1", None, &Policy::default());
+                Ok((context.user_id, context.project_id))
+            }
             Verdict::Told(response) => Err(*response),
         }
     }
