@@ -253,6 +253,9 @@ impl Edge {
             Ok(prepared) => prepared,
             Err(fault) => return fault.render(request_id),
         };
+        if let Some(action) = entry.route.gate.action().filter(|_| received.context.is_nowhere()) {
+            return Fault::from(control::Error::Forbidden(action.rule().name.to_owned())).render(request_id);
+        }
         if let Gate::Caller(action) = entry.route.gate
             && let Err(error) =
                 self.cloud.policy.require(action, &received.context, &Target::own(&received.context))

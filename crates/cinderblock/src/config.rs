@@ -25,6 +25,7 @@ pub struct Boot {
     pub api_listen: SocketAddr,
     pub iscsi_listen: SocketAddr,
     pub database: String,
+    /// How the API knows its callers; means nothing to a process without it.
     pub auth: Auth,
     pub policy: Policy,
     pub debug: bool,
@@ -55,7 +56,7 @@ impl Boot {
             _ => host_name()?,
         };
         let settings = Settings::read(&config, &host)?;
-        let auth = read_auth(&config)?;
+        let auth = if roles.contains(&Role::Api) { read_auth(&config)? } else { Auth::Open };
         let (api_listen, iscsi_listen) = listeners(serve, &config, embedded)?;
         if roles.contains(&Role::Api) && !auth.keeps_strangers_out() && !api_listen.ip().is_loopback() {
             bail!(

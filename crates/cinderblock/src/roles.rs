@@ -118,7 +118,6 @@ fn api_settings(config: &Config, metrics: PrometheusHandle) -> anyhow::Result<ap
         disable_file: config.section("healthcheck").get::<String>("disable_by_file_path")?.map(PathBuf::from),
         filters,
         metrics: Some(Arc::new(move || metrics.render())),
-        ..api::Settings::default()
     })
 }
 

@@ -8,7 +8,7 @@ use model::{Catalogue, Secret};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Context {
     pub user_id: String,
-    /// Empty for a token of no project: no rule that compares projects allows its bearer anything.
+    /// Empty for a token of no project; see [`Context::is_nowhere`].
     pub project_id: String,
     pub roles: Vec<String>,
     /// By the policy rule `context_is_admin`.
@@ -23,6 +23,14 @@ pub struct Context {
     pub request_id: String,
     /// The caller's own `X-OpenStack-Request-ID`.
     pub global_request_id: Option<String>,
+}
+
+impl Context {
+    /// Whether there is nothing that the caller could own or see. To the rules, which compare projects, all callers without one
+    /// would be of the same: they are kept out before.
+    pub fn is_nowhere(&self) -> bool {
+        self.project_id.is_empty() && !self.is_admin
+    }
 }
 
 /// What a token says of domains and of the whole system; only policy rules read it.

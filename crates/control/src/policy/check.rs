@@ -109,8 +109,6 @@ fn fact<'a>(context: &'a Context, name: &str) -> Option<Fact<'a>> {
     let scope = &context.scope;
     Some(match name {
         "user_id" => Fact::Text(&context.user_id),
-        // Not the library's `None`: it would equal the `None` of every other caller without a project.
-        "project_id" if context.project_id.is_empty() => return None,
         "project_id" => Fact::Text(&context.project_id),
         "roles" => Fact::Words(&context.roles),
         "service_roles" => Fact::Words(&context.service_roles),
