@@ -1,5 +1,6 @@
 //! The workspace as cargo describes it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,11 +65,13 @@ impl Workspace {
             serde_json::from_slice(&output.stdout).context("unreadable cargo metadata")?;
         let is_member = |package: &&Package| metadata.workspace_members.contains(&package.id);
         let members = metadata.packages.iter().filter(is_member).cloned().collect();
+        let built = built_packages()?;
+        let is_built = |package: &Package| built.contains(&format!("{} v{}", package.name, package.version));
         Ok(Self {
             root: metadata.workspace_root,
             target: metadata.target_directory,
             members,
-            all: metadata.packages,
+            all: metadata.packages.into_iter().filter(is_built).collect(),
         })
     }
 
@@ -89,6 +92,19 @@ impl Workspace {
             _ => format!("{head} with uncommitted changes"),
         }
     }
+}
+
+/// `NAME vVERSION` of everything that is compiled. The lock file, and so `cargo metadata`, also names what features ask for that
+/// nobody switches on.
+fn built_packages() -> Result<BTreeSet<String>> {
+    let args = ["tree", "--workspace", "--locked", "--prefix", "none", "--format", "{p}"];
+    let output = cargo().args(args).output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let name = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+    Ok(text.lines().map(name).collect())
 }
 
 impl Package {
