@@ -76,7 +76,10 @@ impl Serve {
             .await?
             .with_context(|| format!("cannot open {}", self.file.display()))?;
         let size = device.size();
-        let mut lun = Lun::new(0, device, uuid_of(&self.file)?);
+        if size == 0 || !size.is_multiple_of(512) {
+            bail!("{} has {size} bytes, which are no whole blocks of 512", self.file.display());
+        }
+        let mut lun = Lun::new(0, device.clone(), uuid_of(&self.file)?);
         lun.read_only = self.read_only;
         let target = Target::bind(TargetConfig::new(vec![self.portal]))
             .await
@@ -100,7 +103,8 @@ impl Serve {
             _ = interrupt.recv() => {}
         }
         target.shutdown().await;
-        Ok(())
+        // Who stops it may pull the plug next.
+        device.flush().await.with_context(|| format!("cannot write back {}", self.file.display()))
     }
 }
 
