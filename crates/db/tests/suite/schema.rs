@@ -137,7 +137,7 @@ fn all_databases_get_the_same_schema() {
 /// A dump of a database that Cinder 29 made and used.
 fn dump(kind: Kind) -> Vec<u8> {
     let packed: &[u8] = match kind {
-        Kind::Sqlite => unreachable!("Cinder is not deployed on SQLite"),
+        Kind::Sqlite => include_bytes!("../data/sqlite.sql.gz"),
         Kind::Postgres => include_bytes!("../data/postgresql.sql.gz"),
         Kind::MariaDb => include_bytes!("../data/mariadb.sql.gz"),
     };
@@ -149,13 +149,16 @@ fn dump(kind: Kind) -> Vec<u8> {
 /// A database that Cinder made, its services gone for as long as the dump is old.
 async fn cinders(kind: Kind) -> Lab {
     let lab = Lab::blank(kind).await;
-    lab.load(&dump(kind));
+    lab.load(&dump(kind)).await;
     lab
 }
 
 /// Every row of Cinder's tables, by table: a count and the sum of a hash of each row's text.
 async fn contents(lab: &Lab) -> BTreeMap<String, String> {
     let tables = match lab.kind {
+        Kind::Sqlite => {
+            "SELECT name AS t FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+        }
         Kind::Postgres => "SELECT CAST(tablename AS TEXT) AS t FROM pg_tables WHERE schemaname = 'public'",
         _ => "SELECT table_name AS t FROM information_schema.tables WHERE table_schema = DATABASE()",
     };
@@ -163,6 +166,7 @@ async fn contents(lab: &Lab) -> BTreeMap<String, String> {
     for row in lab.db.read().rows(sql(tables)).await.unwrap() {
         let table: String = row.get("t").unwrap();
         let stmt = match lab.kind {
+            Kind::Sqlite => rows_of(lab, &table).await,
             Kind::Postgres => format!(
                 "SELECT concat(count(*), ' ', string_agg(md5(CAST(r AS TEXT)), ',' ORDER BY CAST(r AS TEXT))) AS s FROM \"{table}\" r"
             ),
@@ -170,12 +174,24 @@ async fn contents(lab: &Lab) -> BTreeMap<String, String> {
         };
         let row = lab.db.read().row(sql(stmt)).await.unwrap().expect("a sum");
         let sum = match lab.kind {
-            Kind::Postgres => row.get::<String>("s").unwrap(),
-            _ => row.get::<i64>("Checksum").unwrap().to_string(),
+            Kind::Sqlite | Kind::Postgres => row.get::<String>("s").unwrap(),
+            Kind::MariaDb => row.get::<i64>("Checksum").unwrap().to_string(),
         };
         out.insert(table, sum);
     }
     out
+}
+
+/// A query for all rows of a SQLite table as one text.
+async fn rows_of(lab: &Lab, table: &str) -> String {
+    let columns = format!("SELECT name AS n FROM pragma_table_info('{table}') ORDER BY cid");
+    let columns = lab.db.read().rows(sql(columns)).await.unwrap();
+    let columns: Vec<String> =
+        columns.iter().map(|row| format!("quote(\"{}\")", row.get::<String>("n").unwrap())).collect();
+    let line = columns.join(" || ',' || ");
+    format!(
+        "SELECT COALESCE(group_concat(line, char(10)), '') AS s FROM (SELECT {line} AS line FROM \"{table}\" ORDER BY 1)"
+    )
 }
 
 /// The same as Cinder's migrations make it, and nothing of theirs is changed when we open it.
@@ -242,6 +258,11 @@ async fn reads_everything(db: &Db) {
 }
 
 #[test]
+fn cinders_database_is_opened_in_place_sqlite() {
+    cinders_database_is_opened_in_place(Kind::Sqlite);
+}
+
+#[test]
 fn cinders_database_is_opened_in_place_postgresql() {
     cinders_database_is_opened_in_place(Kind::Postgres);
 }
@@ -252,6 +273,7 @@ fn cinders_database_is_opened_in_place_mariadb() {
 }
 
 /// What we make is what Cinder's own migrations make, to the type, the default and the name of each index.
+/// On SQLite it is the same but for the spelling of types and keys, which means nothing there.
 fn a_new_database_is_as_cinder_makes_it(kind: Kind) {
     if !kind.is_here() {
         return;
@@ -295,6 +317,11 @@ fn a_database_that_cinder_still_uses_is_refused(kind: Kind) {
 }
 
 #[test]
+fn a_database_that_cinder_still_uses_is_refused_sqlite() {
+    a_database_that_cinder_still_uses_is_refused(Kind::Sqlite);
+}
+
+#[test]
 fn a_database_that_cinder_still_uses_is_refused_postgresql() {
     a_database_that_cinder_still_uses_is_refused(Kind::Postgres);
 }
@@ -325,6 +352,11 @@ fn what_was_never_counted_is_counted(kind: Kind) {
             "only once"
         );
     });
+}
+
+#[test]
+fn what_was_never_counted_is_counted_sqlite() {
+    what_was_never_counted_is_counted(Kind::Sqlite);
 }
 
 #[test]

@@ -13,7 +13,16 @@ pub type Lines = BTreeSet<String>;
 /// Everything, in the database's own words: for comparing two databases of one kind.
 pub async fn native(lab: &Lab) -> Lines {
     let queries: &[&str] = match lab.kind {
-        Kind::Sqlite => &[],
+        Kind::Sqlite => &[
+            "SELECT m.name || '.' || c.name || ' ' || c.type || ' ' || c.\"notnull\" || ' ' || COALESCE(c.dflt_value, '') \
+             || ' ' || c.pk AS line FROM sqlite_master m, pragma_table_info(m.name) c \
+             WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%'",
+            "SELECT m.name || ' ' || CASE WHEN i.origin = 'c' THEN i.name ELSE '' END || ' ' || i.\"unique\" || ' ' || \
+             (SELECT group_concat(x.name) FROM pragma_index_info(i.name) x) AS line \
+             FROM sqlite_master m, pragma_index_list(m.name) i WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%'",
+            "SELECT m.name || ' ' || f.\"from\" || ' to ' || f.\"table\" || ' ' || f.\"to\" AS line \
+             FROM sqlite_master m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table'",
+        ],
         Kind::Postgres => &[
             "SELECT concat_ws(' ', table_name || '.' || column_name, data_type, character_maximum_length, \
              datetime_precision, is_nullable, column_default) AS line FROM information_schema.columns \
