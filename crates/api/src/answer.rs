@@ -22,8 +22,8 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=UTF-8");
 #[derive(Debug)]
 enum Content {
     Json(Value),
-    /// No bytes, yet announced as JSON.
-    NoJson,
+    /// Text that is announced as JSON without being any.
+    Bare(String),
     /// Bytes built by hand: Cinder announces those as HTML and leaves `x-compute-request-id` out.
     ByHand(Vec<u8>),
 }
@@ -49,7 +49,12 @@ impl Answer {
 
     /// Nothing to say.
     pub fn none() -> Self {
-        Self::of(Content::NoJson)
+        Self::of(Content::Bare(String::new()))
+    }
+
+    /// A text without quotes around it, announced as JSON all the same.
+    pub fn text(text: String) -> Self {
+        Self::of(Content::Bare(text))
     }
 
     /// Nothing to say, in the way of answers that Cinder builds by hand.
@@ -74,7 +79,7 @@ impl Answer {
         let status = self.status.unwrap_or(success);
         let mut response = match self.content {
             Content::Json(value) => by_controller(json_body(&value), request_id),
-            Content::NoJson => by_controller(Body::empty(), request_id),
+            Content::Bare(text) => by_controller(Body::from(text), request_id),
             Content::ByHand(bytes) => {
                 let mut response = Response::new(Body::from(bytes));
                 response.headers_mut().insert(header::CONTENT_TYPE, HTML);

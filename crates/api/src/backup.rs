@@ -5,6 +5,7 @@ use control::policy::{Action, Target};
 use control::request::{NewBackup, RestoreBackup, UpdateBackup};
 use model::list::Listed;
 use model::{Backup, BackupId};
+use serde_json::json;
 use wire::microversion::Resource;
 use wire::read::Read;
 use wire::{backup as shape, wrap};
@@ -109,4 +110,20 @@ pub async fn reset_status(call: Call) -> Outcome {
 pub async fn force_delete(call: Call) -> Outcome {
     call.edge.cloud.backup_delete(&call.context, id(&call)?, true).await?;
     Ok(Answer::none())
+}
+
+/// `GET /backups/{id}/export_record`.
+pub async fn export(call: Call) -> Outcome {
+    let exported = call.edge.cloud.backup_export(&call.context, id(&call)?).await?;
+    let record = json!({"backup_service": exported.service, "backup_url": exported.url});
+    Ok(Answer::json(json!({"backup-record": record})))
+}
+
+/// `POST /backups/import_record`.
+pub async fn import(call: Call) -> Outcome {
+    let body = call.object("backup-record");
+    let text = |key: &str| body.text(key).unwrap_or_default();
+    let (service, url) = (text("backup_service"), text("backup_url"));
+    let imported = call.edge.cloud.backup_import(&call.context, &service, &url).await?;
+    Ok(summary(&call, &imported))
 }

@@ -24,6 +24,7 @@ use crate::answer::{API_VERSION, Answer, REQUEST_ID};
 use crate::auth::{Auth, Verdict};
 use crate::call::Call;
 use crate::fault::{self, Fault};
+use crate::host::LogLevels;
 use crate::list::ResourceFilters;
 use crate::query::Query;
 use crate::raw;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub disable_file: Option<PathBuf>,
     /// What `/metrics` answers.
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// The log levels of this process.
+    pub logs: Option<Arc<dyn LogLevels>>,
 }
 
 impl Default for Settings {
@@ -58,6 +61,7 @@ impl Default for Settings {
             filters: ResourceFilters::default(),
             disable_file: None,
             metrics: None,
+            logs: None,
         }
     }
 }

@@ -29,6 +29,11 @@ impl Fault {
         Self::new(400, message)
     }
 
+    /// 403 with a text of its own.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(403, message)
+    }
+
     /// 404 with a text of its own.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(404, message)

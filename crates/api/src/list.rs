@@ -187,6 +187,42 @@ pub const TYPES: Listable = Listable {
     later: &[],
 };
 
+pub const QOS: Listable = Listable {
+    name: "qos_specs",
+    resource: None,
+    checked: |_| false,
+    plain: Plain::These(&["id", "name", "consumer"]),
+    columns: &[],
+    sort_by_name: SortByName::Always,
+    booleans: &[],
+    literals: Literals::Of(&[]),
+    later: &[],
+};
+
+pub const TRANSFERS: Listable = Listable {
+    name: "transfer",
+    resource: Some(Resource::Transfer),
+    checked: |_| false,
+    plain: Plain::Anything,
+    columns: &[("name", "display_name")],
+    sort_by_name: SortByName::Always,
+    booleans: &["no_snapshots", "accepted"],
+    literals: Literals::Of(&[]),
+    later: &[],
+};
+
+pub const GROUP_TYPES: Listable = Listable {
+    name: "group_type",
+    resource: None,
+    checked: |_| false,
+    plain: Plain::These(&[]),
+    columns: &[],
+    sort_by_name: SortByName::Always,
+    booleans: &[],
+    literals: Literals::Of(&[]),
+    later: &[],
+};
+
 /// What a list request is judged by.
 pub struct Reader<'a> {
     pub context: &'a Context,

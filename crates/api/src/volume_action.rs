@@ -147,3 +147,10 @@ pub async fn reset_status(call: Call) -> Outcome {
     call.edge.cloud.volume_reset(&call.context, id(&call)?, wanted).await?;
     Ok(Answer::none())
 }
+
+/// `revert`.
+pub async fn revert(call: Call) -> Outcome {
+    let snapshot = call.object("revert").text("snapshot_id");
+    call.edge.cloud.volume_revert(&call.context, id(&call)?, snapshot.as_deref()).await?;
+    Ok(Answer::none())
+}

@@ -59,7 +59,8 @@ pub async fn list(call: Call) -> Outcome {
     Ok(Answer::json(call.page(page, &listed, |one| shape::detail(one, sees))?))
 }
 
-fn visibility(text: Option<&str>) -> Result<TypeVisibility, Fault> {
+/// Which types `is_public` asks for.
+pub(crate) fn visibility(text: Option<&str>) -> Result<TypeVisibility, Fault> {
     let Some(text) = text else { return Ok(TypeVisibility::Public) };
     if text.eq_ignore_ascii_case("none") {
         return Ok(TypeVisibility::All);

@@ -193,3 +193,76 @@ async fn jobs_are_shown_and_stopped() {
     let theirs = service.send("GET", "/cinderblock/v1/jobs", &[("x-auth-token", "you:00ff")], "").await;
     assert_eq!(theirs.json(), json!({"jobs": []}));
 }
+
+#[tokio::test]
+async fn a_frozen_backend_is_kept_as_it_is_until_it_is_thawed() {
+    let service = service().await;
+    let put = |path: &'static str, host: &'static str| service.call(71, "PUT", path, json!({ "host": host }));
+    let frozen = put("/v3/os-services/freeze", "node@local").await;
+    assert_eq!((frozen.status.as_u16(), frozen.text.as_str()), (200, ""));
+    let text = "Invalid input received: No service could be changed: frozen in ['node@local'] must be False to failover.";
+    assert_eq!(put("/v3/os-services/freeze", "node").await.fault(), (400, text.into()));
+    let shown =
+        async || service.call(71, "GET", "/v3/os-services?binary=cinder-volume", Value::Null).await.json();
+    let now = shown().await["services"][0].clone();
+    assert_eq!(
+        (&now["frozen"], &now["status"], &now["disabled_reason"]),
+        (&json!(true), &json!("disabled"), &json!("frozen"))
+    );
+    assert_eq!(put("/v3/os-services/thaw", "node@local").await.status, 200);
+    let now = shown().await["services"][0].clone();
+    assert_eq!((&now["frozen"], &now["status"]), (&json!(false), &json!("enabled")));
+    assert_eq!(
+        put("/v3/os-services/thaw", "nohost").await.fault(),
+        (400, "No service found with host=nohost".into())
+    );
+    let both = json!({"host": "node@local", "cluster": "c"});
+    let text = "Invalid input received: One and only one of cluster and host must be set.";
+    assert_eq!(service.call(26, "PUT", "/v3/os-services/thaw", both).await.fault(), (400, text.into()));
+    let none = service.call(25, "PUT", "/v3/os-services/thaw", json!({"cluster": "c"})).await.fault();
+    assert_eq!(none, (400, "Invalid input received: Host field is missing.".into()));
+    let over = put("/v3/os-services/failover_host", "node@local").await.fault();
+    let text = "Invalid input received: No service could be changed: replication_status in ['node@local'] must be \
+                enabled or failed-over and must be up to failover.";
+    assert_eq!(over, (400, text.into()));
+}
+
+#[tokio::test]
+async fn hosts_are_listed_counted_and_switched() {
+    let service = service().await;
+    let get = |path: &'static str| service.call(0, "GET", path, Value::Null);
+    let hosts = get("/v3/os-hosts?zone=nova").await.json();
+    assert_eq!(hosts["hosts"][0]["host_name"], "node@local");
+    assert_eq!(get("/v3/os-hosts?zone=elsewhere").await.json(), json!({"hosts": []}));
+    let empty = json!({"host": [{"resource": {
+        "host": "node@local", "project": "(total)", "volume_count": "0", "total_volume_gb": "0",
+        "snapshot_count": "0", "total_snapshot_gb": "0",
+    }}]});
+    assert_eq!(get("/v3/os-hosts/node@local").await.json(), empty);
+    let put = |body: Value| service.call(0, "PUT", "/v3/os-hosts/node@local", body);
+    assert_eq!(put(json!({"status": "off"})).await.fault(), (400, "Invalid status: 'off'".into()));
+    assert_eq!(put(json!({"mode": "off"})).await.fault(), (400, "Invalid update setting: 'mode'".into()));
+    let disabled = json!({"host": "node@local", "status": "disabled"});
+    assert_eq!(put(json!({"status": "disable"})).await.json(), disabled);
+    let text = "Service cinder-volume could not be found on host node@local.";
+    assert_eq!(get("/v3/os-hosts/node@local").await.fault(), (404, text.into()));
+    let capabilities = get("/v3/capabilities/node").await.json();
+    assert_eq!(capabilities["namespace"], "OS::Storage::Capabilities::node@local");
+    assert_eq!(capabilities["properties"].as_object().map(serde_json::Map::len), Some(4));
+    assert_eq!(get("/v3/capabilities/nohost").await.fault(), (404, "Can't find service: nohost".into()));
+}
+
+#[tokio::test]
+async fn log_levels_are_known_words() {
+    let service = service().await;
+    let put = |path: &'static str, body: Value| service.call(32, "PUT", path, body);
+    let bad = put("/v3/os-services/set-log", json!({"level": "loud"})).await.fault();
+    assert_eq!(bad, (400, "Invalid input received: loud is not a valid log level.".into()));
+    assert_eq!(put("/v3/os-services/set-log", json!({"level": "debug", "binary": "*"})).await.status, 202);
+    let levels = put("/v3/os-services/get-log", json!({"binary": "cinder-api"})).await.json();
+    assert_eq!(levels, json!({"log_levels": [{"host": "node", "binary": "cinder-api", "levels": {}}]}));
+    assert_eq!(
+        put("/v3/os-services/get-log", json!({"server": "other"})).await.json(),
+        json!({"log_levels": []})
+    );
+}

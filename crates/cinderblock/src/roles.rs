@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use control::engine::{Runner, RunnerConfig};
 use control::{Cloud, service};
-use metrics_exporter_prometheus::PrometheusHandle;
 use model::config::Config;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Boot;
 use crate::serve::{Role, say_ready};
+use crate::telemetry::Telemetry;
 use crate::wiring::Service;
 
 /// How often a runner looks for work without having been rung: the price of a lost ring.
@@ -31,7 +31,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// What kept a role from starting.
-pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<()> {
+pub async fn run(service: Service, telemetry: Telemetry) -> anyhow::Result<()> {
     let Service { boot, cloud, node } = service;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -81,7 +81,7 @@ pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<
             .await
             .with_context(|| format!("cannot listen on {api_listen} (--api-listen chooses another)"))?;
         let address = listener.local_addr()?;
-        let edge = api::Edge { cloud: cloud.clone(), auth, settings: api_settings(&config, metrics)? };
+        let edge = api::Edge { cloud: cloud.clone(), auth, settings: api_settings(&config, telemetry)? };
         tasks.spawn(serve_api(listener, edge, stop.clone()));
         Some(address)
     } else {
@@ -101,7 +101,7 @@ pub async fn run(service: Service, metrics: PrometheusHandle) -> anyhow::Result<
     Ok(())
 }
 
-fn api_settings(config: &Config, metrics: PrometheusHandle) -> anyhow::Result<api::Settings> {
+fn api_settings(config: &Config, telemetry: Telemetry) -> anyhow::Result<api::Settings> {
     let (section, middleware) = (config.default_section(), config.section("oslo_middleware"));
     let filters = match section.get::<String>("resource_query_filters_file")? {
         Some(file) if section.is_set("resource_query_filters_file") => {
@@ -117,7 +117,8 @@ fn api_settings(config: &Config, metrics: PrometheusHandle) -> anyhow::Result<ap
         proxy_headers: middleware.get::<bool>("enable_proxy_headers_parsing")?.unwrap_or(false),
         disable_file: config.section("healthcheck").get::<String>("disable_by_file_path")?.map(PathBuf::from),
         filters,
-        metrics: Some(Arc::new(move || metrics.render())),
+        metrics: Some(Arc::new(move || telemetry.metrics.render())),
+        logs: Some(telemetry.logs),
     })
 }
 

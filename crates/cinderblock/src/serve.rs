@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{self, LogFormat, Telemetry};
 use crate::{config, roles, wiring};
 
 /// A part of the service.
@@ -71,12 +71,12 @@ impl Serve {
     /// What kept it from starting, and what to do about it.
     pub fn run(self) -> anyhow::Result<()> {
         let boot = config::Boot::read(&self)?;
-        telemetry::start_logging(self.log_format, self.debug || boot.debug);
-        let metrics = telemetry::start_metrics()?;
+        let logs = telemetry::start_logging(self.log_format, self.debug || boot.debug);
+        let telemetry = Telemetry { metrics: telemetry::start_metrics()?, logs };
         boot.tell_oddities();
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
             let service = wiring::build(boot).await?;
-            roles::run(service, metrics).await
+            roles::run(service, telemetry).await
         })
     }
 }

@@ -17,6 +17,9 @@ pub enum Resource {
     Message,
     Service,
     Job,
+    Qos,
+    Transfer,
+    GroupType,
 }
 
 /// A refusal or a failure.
@@ -120,6 +123,9 @@ fn missing(what: Resource, id: &str) -> String {
         Resource::Message => format!("Message {id} could not be found."),
         Resource::Service => format!("Service {id} could not be found."),
         Resource::Job => format!("Job {id} could not be found."),
+        Resource::Qos => format!("No such QoS spec {id}."),
+        Resource::Transfer => format!("Transfer {id} could not be found."),
+        Resource::GroupType => format!("Group type {id} could not be found."),
     }
 }
 

@@ -10,12 +10,13 @@
 //! | `volume.create` | the new volume exclusive, the source volume shared | the source snapshot shared |
 //! | `volume.extend` | exclusive | |
 //! | `volume.delete` | exclusive | exclusive, each that goes along |
+//! | `volume.revert` | exclusive | shared |
 //! | `snapshot.create` | shared | exclusive |
 //! | `snapshot.delete` | shared | exclusive |
 //! | `backup.create` | shared | shared, of the snapshot that is backed up |
 //! | `backup.restore` | exclusive | |
 //!
-//! Backups have `<backup>-backup`, shared by a restore of it, exclusive by its deletion.
+//! Backups have `<backup>-backup`, shared by a restore of it, exclusive by its deletion and by taking it in (`backup.import`).
 //!
 //! So clones, snapshots and backups of one volume run side by side, and its extension, deletion and overwriting wait for all of
 //! them, and they for these, in the order of their tickets. A snapshot's recorded size cannot differ from what was frozen, because no

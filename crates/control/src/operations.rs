@@ -7,11 +7,13 @@ pub const ALL: &[&Operation] = &[
     &crate::volume::create::OPERATION,
     &crate::volume::delete::OPERATION,
     &crate::volume::extend::OPERATION,
+    &crate::volume::revert::OPERATION,
     &crate::snapshot::create::OPERATION,
     &crate::snapshot::delete::OPERATION,
     &crate::backup::create::OPERATION,
     &crate::backup::restore::OPERATION,
     &crate::backup::delete::OPERATION,
+    &crate::backup::record::OPERATION,
     &crate::export::connect::OPERATION,
     &crate::export::disconnect::OPERATION,
 ];

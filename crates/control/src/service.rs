@@ -60,6 +60,19 @@ impl Cloud {
         to: &ServiceSwitch,
     ) -> Result<()> {
         self.policy.require(Action::ServiceUpdate, context, &Target::own(context))?;
+        self.switch(name, to).await
+    }
+
+    /// `PUT /os-hosts/{host}`: as [`service_switch`](Self::service_switch), under the rule of hosts.
+    ///
+    /// # Errors
+    /// Forbidden, or no such service.
+    pub async fn host_switch(&self, context: &Context, name: &ServiceName, to: &ServiceSwitch) -> Result<()> {
+        self.policy.require(Action::Hosts, context, &Target::own(context))?;
+        self.switch(name, to).await
+    }
+
+    async fn switch(&self, name: &ServiceName, to: &ServiceSwitch) -> Result<()> {
         let (disabled, reason) = match to {
             ServiceSwitch::Enable => (false, None),
             ServiceSwitch::Disable(reason) => (true, reason.as_deref()),
@@ -82,9 +95,8 @@ impl Cloud {
         let Some(host) = volume.host.as_ref().map(model::PoolRef::service_host) else { return Ok(()) };
         let services = self.all_services().await?;
         if services.iter().any(|service| service.binary == VOLUME && service.host == host && service.frozen) {
-            return Err(Error::Invalid(
-                "Invalid host: Modification operations are not allowed on frozen storage backends.".into(),
-            ));
+            let text = "Modification operations are not allowed on frozen storage backends.";
+            return Err(Error::InvalidInput(text.into()));
         }
         Ok(())
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use model::config::{Config, ConfigError};
 
+use crate::transfer::Lengths;
+
 /// Options of `[DEFAULT]` that decide what use cases do. Names are `cinder.conf`'s.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -20,6 +22,10 @@ pub struct Settings {
     pub clone_same_zone: bool,
     /// `default_volume_type`.
     pub default_type: String,
+    /// `default_group_type`.
+    pub default_group_type: Option<String>,
+    /// `volume_transfer_salt_length` and `volume_transfer_key_length`.
+    pub transfer_lengths: Lengths,
     /// `service_down_time`.
     pub service_down: Duration,
     /// `report_interval`.
@@ -85,6 +91,8 @@ impl Settings {
             default_type: section
                 .get("default_volume_type")?
                 .unwrap_or_else(|| model::DEFAULT_TYPE_NAME.into()),
+            default_group_type: section.get::<String>("default_group_type")?.filter(|name| !name.is_empty()),
+            transfer_lengths: transfer_lengths(config)?,
             service_down,
             report_interval,
             stats_interval: seconds("backend_stats_polling_interval", 3)?,
@@ -101,4 +109,16 @@ impl Settings {
             backup_service: String::from("cinder.backup.drivers.posix.PosixBackupDriver"),
         })
     }
+}
+
+fn transfer_lengths(config: &Config) -> Result<Lengths, ConfigError> {
+    let section = config.default_section();
+    let length = |name: &str, default: usize| -> Result<usize, ConfigError> {
+        Ok(section.int_in(name, 1..=255)?.and_then(|digits| usize::try_from(digits).ok()).unwrap_or(default))
+    };
+    let Lengths { salt, key } = Lengths::default();
+    Ok(Lengths {
+        salt: length("volume_transfer_salt_length", salt)?,
+        key: length("volume_transfer_key_length", key)?,
+    })
 }

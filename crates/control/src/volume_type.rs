@@ -129,7 +129,7 @@ impl Cloud {
     /// Forbidden, or there is none.
     pub async fn type_show_default(&self, context: &Context) -> Result<VolumeType> {
         self.policy.require(Action::TypeShow, context, &Target::own(context))?;
-        let mut kind = self.default_type().await?;
+        let mut kind = self.default_type_of(&context.project_id).await?;
         self.hide_specs(context, &mut kind);
         Ok(kind)
     }
@@ -185,15 +185,16 @@ impl Cloud {
         self.policy.require(Action::TypeDelete, context, &Target::own(context))?;
         let kind = self.type_by_id(id).await?;
         if kind.name == self.settings.default_type {
-            return Err(Error::InvalidVolumeType(format!(
-                "Volume type {id} is a default volume type and cannot be deleted."
-            )));
+            return Err(default_type(id));
         }
         let mut tx = self.db.begin().await?;
         if db::volume_type::count(&mut tx).await? <= 1 {
-            return Err(Error::InvalidVolumeType(format!(
-                "Volume type {id} is the last one and cannot be deleted."
+            return Err(Error::Invalid(format!(
+                "The volume type {id} is the only currently defined volume type and cannot be deleted."
             )));
+        }
+        if db::default_type::is_default(&mut tx, id).await? {
+            return Err(default_type(id));
         }
         if db::volume_type::in_use(&mut tx, id).await? > 0 {
             return Err(Error::Invalid("Target volume type is still in use.".into()));
@@ -328,4 +329,8 @@ fn check_private(kind: &VolumeType) -> Result<()> {
 
 fn no_spec(id: TypeId, key: &str) -> Error {
     Error::Missing(format!("Volume Type {id} has no extra specs with key {key}."))
+}
+
+fn default_type(id: TypeId) -> Error {
+    Error::Invalid(format!("The volume type {id} is a default volume type and cannot be deleted."))
 }

@@ -109,6 +109,17 @@ pub async fn switch(
     Ok(tx.exec(stmt.bind(disabled).bind(reason).bind(host).bind(binary)).await? > 0)
 }
 
+/// Keeps a backend as it is, or no longer; whether that is a change. A frozen one takes no work either.
+///
+/// # Errors
+/// The database is away.
+pub async fn freeze(tx: &mut Tx, host: &str, frozen: bool) -> Result<bool> {
+    let reason = if frozen { "frozen" } else { "" };
+    let stmt = sql("UPDATE services SET frozen = ?, disabled = ?, disabled_reason = ?, modified_at = {utc} \
+                    WHERE host = ? AND \"binary\" = 'cinder-volume' AND deleted = FALSE AND frozen = ?");
+    Ok(tx.exec(stmt.bind(frozen).bind(frozen).bind(reason).bind(host).bind(!frozen)).await? > 0)
+}
+
 fn read(row: &Row, down_after_us: i64) -> Result<Service> {
     let beat: Option<model::Time> = row.get::<Option<model::Time>>("updated_at")?.or(row.get("created_at")?);
     let now: chrono::NaiveDateTime = match row.get::<chrono::NaiveDateTime>("now_utc") {

@@ -52,4 +52,10 @@ ids! {
     QosId,
     /// A running role's row in `services`.
     ServiceId,
+    /// The encryption of a volume type.
+    EncryptionId,
+    /// An offer of a volume to another project.
+    TransferId,
+    /// A group type.
+    GroupTypeId,
 }

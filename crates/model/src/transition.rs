@@ -59,6 +59,7 @@ pub enum VolumeOp {
     BackUp,
     BackUpInUse,
     Restore,
+    Revert,
 }
 
 const DELETABLE: &[VolumeStatus] = {
@@ -70,7 +71,7 @@ impl VolumeOp {
     /// All rows, for the tests and for drawing.
     pub const ALL: &'static [Self] = {
         use VolumeOp::*;
-        &[Create, Delete, ForceDelete, Extend, ExtendInUse, BackUp, BackUpInUse, Restore]
+        &[Create, Delete, ForceDelete, Extend, ExtendInUse, BackUp, BackUpInUse, Restore, Revert]
     };
 
     /// The rule of this operation.
@@ -86,6 +87,7 @@ impl VolumeOp {
             Self::BackUp      => Rule { from: &[Available], shows: Some(BackingUp),       done: Back,            failed: Back,               needs: &[] },
             Self::BackUpInUse => Rule { from: &[InUse],     shows: Some(BackingUp),       done: Back,            failed: Back,               needs: &[] },
             Self::Restore     => Rule { from: &[Available], shows: Some(RestoringBackup), done: Be(Available),   failed: Be(ErrorRestoring), needs: &[] },
+            Self::Revert      => Rule { from: &[Available], shows: Some(Reverting),       done: Be(Available),   failed: Be(Error),          needs: &[] },
         }
     }
 }
@@ -105,6 +107,10 @@ pub enum VolumeMove {
     BeginDetaching,
     /// `os-roll_detaching`.
     RollDetaching,
+    /// Offered to another project.
+    Offer,
+    /// The offer was taken, or withdrawn.
+    EndOffer,
 }
 
 impl VolumeMove {
@@ -119,6 +125,8 @@ impl VolumeMove {
             Self::AttachmentReserveMulti => (&[Available, Downloading, InUse],  Reserved),
             Self::BeginDetaching         => (&[InUse],                          Detaching),
             Self::RollDetaching          => (&[Detaching],                      InUse),
+            Self::Offer                  => (&[Available],                      AwaitingTransfer),
+            Self::EndOffer               => (&[AwaitingTransfer],               Available),
         }
     }
 
@@ -127,7 +135,9 @@ impl VolumeMove {
         match self {
             Self::ReserveMulti | Self::AttachmentReserveMulti => &[Guard::Multiattach],
             Self::BeginDetaching => &[Guard::Attached, Guard::NotMigrating],
-            Self::Reserve | Self::AttachmentReserve | Self::RollDetaching => &[],
+            Self::Reserve | Self::AttachmentReserve | Self::RollDetaching | Self::Offer | Self::EndOffer => {
+                &[]
+            }
         }
     }
 }
@@ -139,10 +149,12 @@ pub enum SnapshotOp {
     Delete,
     ForceDelete,
     BackUp,
+    Revert,
 }
 
 impl SnapshotOp {
-    pub const ALL: &'static [Self] = &[Self::Create, Self::Delete, Self::ForceDelete, Self::BackUp];
+    pub const ALL: &'static [Self] =
+        &[Self::Create, Self::Delete, Self::ForceDelete, Self::BackUp, Self::Revert];
 
     /// The rule of this operation.
     #[rustfmt::skip]
@@ -153,6 +165,7 @@ impl SnapshotOp {
             Self::Delete      => Rule { from: &[Available, Error], shows: Some(Deleting),  done: Gone,          failed: Be(ErrorDeleting), needs: &[NoGroup] },
             Self::ForceDelete => Rule { from: SnapshotStatus::ALL, shows: Some(Deleting),  done: Gone,          failed: Be(ErrorDeleting), needs: &[NoGroup] },
             Self::BackUp      => Rule { from: &[Available],        shows: Some(BackingUp), done: Be(Available), failed: Be(Available),     needs: &[] },
+            Self::Revert      => Rule { from: &[Available],        shows: Some(Restoring), done: Be(Available), failed: Be(Available),     needs: &[] },
         }
     }
 }

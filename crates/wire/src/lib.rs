@@ -6,17 +6,22 @@
 
 pub mod attachment;
 pub mod backup;
+pub mod encryption;
 pub mod extension;
+pub mod group_type;
+pub mod host;
 pub mod job;
 pub mod link;
 pub mod message;
 pub mod microversion;
 pub mod pool;
+pub mod qos;
 pub mod quota;
 pub mod read;
 pub mod service;
 pub mod snapshot;
 pub mod time;
+pub mod transfer;
 pub mod version;
 pub mod volume;
 pub mod volume_type;

@@ -35,6 +35,7 @@ pub enum Resource {
     Limits,
     Pool,
     Service,
+    Transfer,
 }
 
 /// What the service does differently for older callers.
@@ -64,6 +65,12 @@ pub enum Behaviour {
     VolumeUpdateNeedsKey,
     /// Snapshots of volumes in use need no `force`, and `force: false` is an error.
     SnapshotInUse,
+    /// Lists of transfers page and sort.
+    TransferPaging,
+    /// Encrypted volumes are transferred.
+    TransferEncrypted,
+    /// Backends are frozen and failed over by the name of their cluster.
+    ClusterReplication,
 }
 
 /// One consequence of a version.
@@ -98,7 +105,7 @@ pub struct Change {
 use Behaviour::*;
 use Effect::*;
 
-/// Every version with what it brought, oldest first. The resources of groups, transfers, clusters, manage and image upload
+/// Every version with what it brought, oldest first. The resources of groups, clusters, manage and image upload
 /// state their routes only, until they are served.
 #[rustfmt::skip] // a table reads best as a table
 pub const HISTORY: &[Change] = &[
@@ -128,7 +135,7 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(23), says: "volumes are deleted by force", effects: &[Query(Resource::Volume, "force")] },
     Change { at: v(24), says: "workers clean up", effects: &[Route("/workers")] },
     Change { at: v(25), says: "a group's volumes", effects: &[] },
-    Change { at: v(26), says: "failover of clusters", effects: &[Route("/os-services/failover")] },
+    Change { at: v(26), says: "failover of clusters", effects: &[Route("/os-services/failover"), Switch(ClusterReplication)] },
     Change { at: v(27), says: "attachments", effects: &[Route("/attachments")] },
     Change { at: v(28), says: "pools are filtered", effects: &[Switch(PoolFilters)] },
     Change { at: v(29), says: "group snapshots in pages", effects: &[] },
@@ -160,11 +167,12 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(52), says: "types filtered by extra specs", effects: &[Query(Resource::VolumeType, "extra_specs")] },
     Change { at: v(53), says: "volume requests are closed", effects: &[Switch(ClosedVolumeCreate), Switch(VolumeUpdateNeedsKey)] },
     Change { at: v(54), says: "the mode of an attachment", effects: &[Accepts(Resource::Attachment, "mode")] },
-    Change { at: v(55), says: "transfers without snapshots", effects: &[] },
+    Change { at: v(55), says: "transfers without snapshots", effects: &[Field(Resource::Transfer, "no_snapshots"), Accepts(Resource::Transfer, "no_snapshots")] },
     Change { at: v(56), says: "a backup's user", effects: &[Field(Resource::Backup, "user_id")] },
-    Change { at: v(57), says: "both sides of a transfer", effects: &[] },
+    Change { at: v(57), says: "both sides of a transfer", effects: &[
+        Field(Resource::Transfer, "source_project_id"), Field(Resource::Transfer, "destination_project_id"), Field(Resource::Transfer, "accepted")] },
     Change { at: v(58), says: "a group's project", effects: &[] },
-    Change { at: v(59), says: "transfers in pages", effects: &[] },
+    Change { at: v(59), says: "transfers in pages", effects: &[Switch(TransferPaging)] },
     Change { at: v(60), says: "volumes filtered by time", effects: &[Query(Resource::Volume, "created_at"), Query(Resource::Volume, "updated_at")] },
     Change { at: v(61), says: "a volume's cluster", effects: &[Field(Resource::Volume, "cluster_name")] },
     Change { at: v(62), says: "default types of projects", effects: &[Route("/default-types")] },
@@ -176,7 +184,7 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(67), says: "paths without a project", effects: &[] },
     Change { at: v(68), says: "volumes get a new image", effects: &[Action("/volumes/{id}/action", "os-reimage")] },
     Change { at: v(69), says: "nobody may know whether targets are shared", effects: &[Lower(Resource::Volume, unknown_is_shared)] },
-    Change { at: v(70), says: "transfers of encrypted volumes", effects: &[] },
+    Change { at: v(70), says: "transfers of encrypted volumes", effects: &[Switch(TransferEncrypted)] },
     Change { at: v(71), says: "Nova reports the end of an extend", effects: &[] },
 ];
 

@@ -10,6 +10,12 @@ use super::repr::repr_text;
 pub enum Format {
     Uuid,
     Name,
+    /// A name that is trimmed before it is measured.
+    NameInSpaces,
+    /// A number, as such or in digits.
+    KeySize,
+    /// Text that base64 could be read from, whatever else is in it.
+    Base64,
     TrimmedName,
     TrimmedDescription,
     /// `"N%"`.
@@ -54,6 +60,9 @@ impl Format {
         match self {
             Self::Uuid => "uuid",
             Self::Name => "name",
+            Self::NameInSpaces => "name_skip_leading_trailing_spaces",
+            Self::KeySize => "key_size",
+            Self::Base64 => "base64",
             Self::TrimmedName => "name_non_mandatory_remove_white_spaces",
             Self::TrimmedDescription => "description_non_mandatory_remove_white_spaces",
             Self::Progress => "progress",
@@ -76,6 +85,9 @@ impl Format {
                 None => Err(Refusal::Mismatch),
             },
             Self::Name => name(text.unwrap_or_default()),
+            Self::NameInSpaces => name_in_spaces(text.unwrap_or_default()),
+            Self::KeySize => key_size(value),
+            Self::Base64 => base64(text.unwrap_or_default()),
             Self::TrimmedName => length(text, "name", 0),
             Self::TrimmedDescription => length(text, "description", 0),
             Self::DisabledReason => length(text, "disabled_reason", 1),
@@ -103,6 +115,36 @@ fn name(text: &str) -> Result<(), Refusal> {
         return bare("An invalid 'name' value was provided. The 'name' can not be empty.");
     }
     Ok(())
+}
+
+fn name_in_spaces(text: &str) -> Result<(), Refusal> {
+    let why = match (text.is_empty(), text.trim().chars().count()) {
+        (true, _) => "The 'name' can not be None.",
+        (_, 0) => "The 'name' can not be empty.",
+        (_, 1..=255) => return Ok(()),
+        _ => "The 'name' can not be greater than 255 characters.",
+    };
+    bare(format!("An invalid 'name' value was provided. {why}"))
+}
+
+/// As Python reads it: characters that are none of base64's do not count, but what is left must be whole.
+fn base64(text: &str) -> Result<(), Refusal> {
+    let digits = text.bytes().filter(|b| b.is_ascii_alphanumeric() || b"+/".contains(b)).count();
+    let padding = text.bytes().filter(|b| *b == b'=').count();
+    match digits % 4 {
+        0 => Ok(()),
+        2 if padding >= 2 => Ok(()),
+        3 if padding >= 1 => Ok(()),
+        _ => Err(Refusal::Mismatch),
+    }
+}
+
+fn key_size(value: &Value) -> Result<(), Refusal> {
+    let is_number = |text: &str| text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
+    match value.as_str() {
+        Some(text) if !is_number(text) => bare("Invalid input received: key_size must be an integer."),
+        _ => Ok(()),
+    }
 }
 
 /// The length of a text once trimmed; nothing at all is fine.

@@ -140,6 +140,8 @@ pub const OS_EXTEND: Body = body(&[envelope!("os-extend", closed!(["new_size"] "
 const TEXT_NULL_OR_BOOL: Schema = &[Type(&[T::String, T::Null, T::Boolean])];
 pub const OS_EXTEND_VOLUME_COMPLETION: Body =
     body(&[envelope!("os-extend_volume_completion", closed!([] "error": TEXT_NULL_OR_BOOL))]);
+pub const REVERT: Body =
+    body(&[envelope!("revert", &[Type(&[T::Object]), Properties(&[("snapshot_id", TEXT_OR_NULL)])])]);
 pub const OS_SET_BOOTABLE: Body =
     body(&[envelope!("os-set_bootable", closed!(["bootable"] "bootable": BOOL))]);
 pub const OS_UPDATE_READONLY_FLAG: Body =
@@ -241,6 +243,12 @@ pub const BACKUP_RESTORE: Body = body(&[envelope!(
     "restore",
     &[Type(&[T::Object, T::Null]), Properties(&[("name", NAME0), ("volume_id", UUID_OR_NULL)]), Closed]
 )]);
+pub const BACKUP_IMPORT: Body = body(&[envelope!(
+    "backup-record",
+    closed!(["backup_service", "backup_url"]
+        "backup_service": TEXT_255, "backup_url": &[Type(&[T::String]), MinLength(1), Fmt(Format::Base64)],
+    )
+)]);
 pub const OS_RESET_STATUS_BACKUP: Body = body(&[envelope!(
     "os-reset_status",
     closed!(["status"] "status": &[Type(&[T::String]), Fmt(Format::BackupStatus)])
@@ -265,6 +273,78 @@ pub const ADD_PROJECT_ACCESS: Body =
 pub const REMOVE_PROJECT_ACCESS: Body =
     body(&[envelope!("removeProjectAccess", closed!(["project"] "project": TEXT_1_255))]);
 
+pub const GROUP_TYPE_CREATE: Body = body(&[envelope!(
+    "group_type",
+    closed!(["name"] "name": NAME, "description": DESCRIPTION, "is_public": BOOL, "group_specs": META_OR_NULL)
+)]);
+pub const GROUP_TYPE_UPDATE: Body = body(&[envelope!(
+    "group_type",
+    closed!([] "name": NAME0, "description": DESCRIPTION, "is_public": BOOL)
+)]);
+pub const GROUP_SPECS: Body = body(&[envelope!("group_specs", SPECS_STRICT)]);
+pub const GROUP_SPEC: Body = body(&[SPEC_PAIR]);
+
+// Encryption of types, QoS specs, default types: objects that refuse unknown keys say so.
+
+const CONTROL_LOCATION: Schema = &[Enum(&[Choice::Text("front-end"), Choice::Text("back-end")])];
+pub const ENCRYPTION_CREATE: Body = body(&[envelope!(
+    "encryption",
+    &[
+        Type(&[T::Object]),
+        Properties(&[
+            ("key_size", KEY_SIZE),
+            ("provider", TEXT_255),
+            ("control_location", CONTROL_LOCATION),
+            ("cipher", NAME0),
+        ]),
+        Required(&["provider", "control_location"]),
+    ]
+)]);
+pub const ENCRYPTION_UPDATE: Body = body(&[envelope!(
+    "encryption",
+    &[
+        Type(&[T::Object]),
+        Properties(&[
+            ("key_size", KEY_SIZE),
+            ("provider", TEXT_255),
+            ("control_location", CONTROL_LOCATION),
+            ("cipher", NAME0),
+        ]),
+    ]
+)]);
+pub const QOS_CREATE: Body = body(&[envelope!(
+    "qos_specs",
+    &[
+        Type(&[T::Object]),
+        Properties(&[("name", &[Type(&[T::String]), Fmt(Format::NameInSpaces)])]),
+        Required(&["name"]),
+    ]
+)]);
+pub const QOS_UPDATE: Body = body(&[envelope!("qos_specs", SPECS)]);
+pub const QOS_DELETE_KEYS: Body =
+    body(&[envelope!("keys", &[Type(&[T::Array]), Items(TEXT_1_255), UniqueItems])]);
+pub const DEFAULT_TYPE_SET: Body = body(&[&[
+    Type(&[T::Object]),
+    Properties(&[("default_type", closed!(["volume_type"] "volume_type": NAME))]),
+    Required(&["default_type"]),
+]]);
+
+// Transfers.
+
+const NAME_IN_SPACES_OR_NULL: Schema =
+    &[OneOf(&[&[Type(&[T::String]), Fmt(Format::NameInSpaces)], &[Type(&[T::Null])]])];
+pub const OLD_TRANSFER_CREATE: Body =
+    body(&[envelope!("transfer", closed!(["volume_id"] "volume_id": UUID, "name": NAME_IN_SPACES_OR_NULL))]);
+pub const TRANSFER_CREATE: Body = Body {
+    resource: Some(Resource::Transfer),
+    schemas: &[envelope!(
+        "transfer",
+        closed!(["volume_id"] "volume_id": UUID, "name": NAME_IN_SPACES_OR_NULL, "no_snapshots": BOOL)
+    )],
+};
+pub const TRANSFER_ACCEPT: Body =
+    body(&[envelope!("accept", closed!(["auth_key"] "auth_key": &[Type(&[T::String, T::Integer])]))]);
+
 // Operators.
 
 pub const QUOTA_UPDATE: Body = body(&[envelope!("quota_set", &[Type(&[T::Object]), MinProperties(1)])]);
@@ -288,3 +368,23 @@ pub const SERVICE_DISABLE_REASON: Body = body(&[&[
     AnyOfRequired(&["binary", "service"]),
     Closed,
 ]]);
+
+const LOG_BINARY: Schema = &[
+    Type(&[T::String]),
+    Enum(&[
+        Choice::Text("cinder-volume"),
+        Choice::Text("cinder-scheduler"),
+        Choice::Text("cinder-backup"),
+        Choice::Text("cinder-api"),
+        Choice::Text(""),
+        Choice::Text("*"),
+    ]),
+];
+pub const SET_LOG: Body = body(&[closed!([]
+    "binary": LOG_BINARY, "server": NAME0, "prefix": NAME0, "level": TEXT_OR_NULL,
+)]);
+pub const GET_LOG: Body = body(&[closed!([] "binary": LOG_BINARY, "server": NAME0, "prefix": NAME0)]);
+pub const FREEZE: Body = body(&[closed!([] "cluster": NAME0, "host": HOST)]);
+pub const FAIL_OVER: Body = body(&[closed!([] "host": HOST, "backend_id": NAME0, "cluster": NAME0)]);
+/// What it may hold is said by its handler, in words of its own.
+pub const HOST_UPDATE: Body = body(&[&[Type(&[T::Object])]]);

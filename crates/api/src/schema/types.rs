@@ -57,6 +57,9 @@ pub const SIZE_OR_NULL: Schema = &[
     Minimum(1),
     Maximum(DB_MAX_INT),
 ];
+/// Bits of a key, as such or in digits, or null.
+pub const KEY_SIZE: Schema =
+    &[Type(&[T::String, T::Integer, T::Null]), Minimum(0), Maximum(DB_MAX_INT), Fmt(Format::KeySize)];
 /// A quota, as such or in digits.
 pub const LIMIT: Schema = &[
     Type(&[T::Integer, T::String]),

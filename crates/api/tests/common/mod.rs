@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod things;
+
 use std::sync::Arc;
 
 use api::{Auth, Edge, Settings, router};

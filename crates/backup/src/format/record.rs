@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// The longest text that is taken in, in bytes.
 pub const MAX_TEXT: usize = 1 << 20;
 
+/// How the refusal of a record without an id ends.
+pub const NO_ID: &str = "it has no id";
+
 /// A backup's row, by Cinder's field names and in its order. Times are `YYYY-MM-DDTHH:MM:SSZ`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -69,7 +72,7 @@ impl BackupRecord {
         let json = STANDARD.decode(text.trim()).map_err(|e| refuse(e.to_string()))?;
         let record: Self = serde_json::from_slice(&json).map_err(|e| refuse(e.to_string()))?;
         if record.id.is_empty() {
-            return Err(refuse("it has no id".into()));
+            return Err(refuse(NO_ID.into()));
         }
         Ok(record)
     }

@@ -127,6 +127,13 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "of a backup whose row is gone",
+        operation: "backup.import",
+        prepare: |site| Box::pin(exported(site)),
+        trigger: |site, ids| Box::pin(import(site, ids)),
+        after: |site, ids, done| Box::pin(the_imported_backup(site, ids, done)),
+    },
+    Scenario {
         name: "with a connection that nobody terminated",
         operation: "volume.delete",
         prepare: |site| {
@@ -199,6 +206,13 @@ pub const SCENARIOS: &[Scenario] = &[
         prepare: |site| Box::pin(attached(site)),
         trigger: |site, ids| Box::pin(extend(site, ids)),
         after: |site, ids, done| Box::pin(the_grown_volume(site, ids, done, "in-use")),
+    },
+    Scenario {
+        name: "at rest",
+        operation: "volume.revert",
+        prepare: |site| Box::pin(changed_since_its_snapshot(site)),
+        trigger: |site, ids| Box::pin(revert(site, ids)),
+        after: |site, ids, done| Box::pin(the_reverted_volume(site, ids, done)),
     },
     Scenario {
         name: "at rest",
@@ -382,6 +396,56 @@ async fn the_new_backup(site: &mut Site, ids: Ids, done: bool) {
     site.check(back["id"].as_str().expect("an id"), 7).await;
 }
 
+/// A backup that only its record tells of. The service is running afterwards.
+async fn exported(site: &mut Site) -> Ids {
+    let mut ids = filled(site).await;
+    site.start(None, None).await;
+    let backup = site.backup(&text(&ids, "volume"), false).await;
+    let path = format!("/v3/backups/{backup}/export_record");
+    ids["record"] = site.call("GET", &path, None).await["backup-record"].clone();
+    // As in a database that never knew it.
+    let cloud = site.cloud().await;
+    let mut tx = cloud.db.begin().await.expect("begins");
+    for table in ["jobs", "backups"] {
+        let text = match table {
+            "jobs" => "DELETE FROM jobs WHERE resource_id = ?",
+            _ => "DELETE FROM backups WHERE id = ?",
+        };
+        tx.exec(db::sql::sql(text).bind(&backup)).await.expect("deletes");
+    }
+    tx.exec(db::sql::sql("UPDATE quota_usages SET in_use = 0 WHERE resource LIKE 'backup%'"))
+        .await
+        .expect("updates");
+    tx.commit().await.expect("commits");
+    cloud.db.close().await;
+    ids["backup"] = backup.into();
+    ids
+}
+
+async fn import(site: &Site, ids: Ids) {
+    let body = json!({ "backup-record": ids["record"] });
+    site.try_call("POST", "/v3/backups/import_record", Some(body)).await;
+}
+
+/// The backup is there and restores; or in error with the reason, its objects untouched.
+async fn the_imported_backup(site: &mut Site, ids: Ids, done: bool) {
+    let id = text(&ids, "backup");
+    let backup = site.call("GET", &format!("/v3/backups/{id}"), None).await["backup"].clone();
+    assert!(!site.objects().is_empty());
+    if !done {
+        assert_eq!(backup["status"], "error", "{backup}");
+        assert!(backup["fail_reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{backup}");
+        return;
+    }
+    assert_eq!((&backup["status"], &backup["volume_id"]), (&json!("available"), &ids["volume"]), "{backup}");
+    let body = json!({ "restore": { "name": "back" } });
+    site.call("POST", &format!("/v3/backups/{id}/restore"), Some(body)).await;
+    site.settle().await;
+    let back = one_of(site, "volumes", "back").await;
+    site.stop().await;
+    site.check(back["id"].as_str().expect("an id"), 7).await;
+}
+
 async fn gone(site: &Site, collection: &str, id: &str) {
     let answer = site.try_call("GET", &format!("/v3/{collection}/{id}"), None).await;
     assert_eq!(answer.map(|(status, _)| status), Some(404), "{}", site.log());
@@ -418,6 +482,35 @@ async fn the_grown_volume(site: &mut Site, ids: Ids, done: bool, status: &str) {
     }
     site.stop().await;
     site.check(&id, 7).await;
+}
+
+/// A volume whose snapshot has one pattern and it another. The service is stopped afterwards.
+async fn changed_since_its_snapshot(site: &mut Site) -> Ids {
+    let mut ids = filled(site).await;
+    site.start(None, None).await;
+    let volume = text(&ids, "volume");
+    ids["snapshot"] = site.snapshot(&volume).await.into();
+    site.stop().await;
+    site.fill(&volume, 8).await;
+    ids
+}
+
+async fn revert(site: &Site, ids: Ids) {
+    let path = format!("/v3/volumes/{}/action", text(&ids, "volume"));
+    site.try_call("POST", &path, Some(json!({ "revert": { "snapshot_id": ids["snapshot"] } }))).await;
+}
+
+/// The volume is as its snapshot; or in error, its bytes the old ones or the new, but never both.
+async fn the_reverted_volume(site: &mut Site, ids: Ids, done: bool) {
+    let id = text(&ids, "volume");
+    let volume = site.call("GET", &format!("/v3/volumes/{id}"), None).await["volume"].clone();
+    assert_eq!(volume["status"], if done { "available" } else { "error" }, "{volume}");
+    let path = format!("/v3/snapshots/{}", text(&ids, "snapshot"));
+    assert_eq!(site.call("GET", &path, None).await["snapshot"]["status"], "available");
+    let copy = site.volume(json!({ "snapshot_id": ids["snapshot"], "name": "copy" })).await;
+    site.stop().await;
+    site.check(&copy, 7).await;
+    site.check(&id, if done { 7 } else { 8 }).await;
 }
 
 async fn create_snapshot(site: &Site, ids: Ids) {

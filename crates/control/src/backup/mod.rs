@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod delete;
+pub mod record;
 pub mod restore;
 
 use ::backup::store::SharedStore;

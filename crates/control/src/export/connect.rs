@@ -294,7 +294,11 @@ async fn described(
         own => serde_json::from_value(own.clone())?,
     };
     let kind = db::volume_type::get(from, volume.type_id).await?;
-    super::info::complete(&mut info, volume, kind.as_ref(), request.mode);
+    let qos = match kind.as_ref().and_then(|kind| kind.qos_specs_id) {
+        Some(id) => db::qos::get(from, id).await?,
+        None => None,
+    };
+    super::info::complete(&mut info, volume, kind.as_ref(), qos.as_ref(), request.mode);
     Ok(Some(info))
 }
 

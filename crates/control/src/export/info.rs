@@ -2,7 +2,7 @@
 //! is handed out to whoever may see it.
 
 use db::export::Export;
-use model::{AttachMode, Attachment, ConnectionInfo, Connector, Volume, VolumeType};
+use model::{AttachMode, Attachment, ConnectionInfo, Connector, QosSpecs, Volume, VolumeType};
 use serde_json::{Map, Value, json};
 
 use crate::cloud::Cloud;
@@ -36,13 +36,15 @@ pub(crate) fn complete(
     info: &mut ConnectionInfo,
     volume: &Volume,
     kind: Option<&VolumeType>,
+    qos: Option<&QosSpecs>,
     mode: AttachMode,
 ) {
     let data = &mut info.data;
     let access = if mode == AttachMode::ReadOnly { "ro" } else { "rw" };
     let cacheable = kind.is_some_and(|kind| kind.says_yes("cacheable"));
     let allowed = data.get("cacheable").and_then(Value::as_bool).unwrap_or(true);
-    data.insert("qos_specs".into(), Value::Null);
+    let qos = qos.and_then(|qos| qos.front_end(volume.size));
+    data.insert("qos_specs".into(), qos.map_or(Value::Null, Value::Object));
     data.insert("access_mode".into(), access.into());
     if data.get("encrypted").is_none_or(Value::is_null) {
         data.insert("encrypted".into(), volume.encryption_key_id.is_some().into());

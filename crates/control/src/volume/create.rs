@@ -178,13 +178,14 @@ impl Cloud {
         let kind = match (asked, inherited) {
             (Some(kind), _) => kind,
             (None, Some(id)) => self.type_by_id(id).await?,
-            (None, None) => self.default_type().await?,
+            (None, None) => self.default_type_of(&context.project_id).await?,
         };
         let size = size(wanted, snapshot.as_ref(), source.as_ref())?;
         check_type_size(&kind, size)?;
         if kind.multiattach() {
             self.policy.require(Action::VolumeMultiattach, context, &Target::own(context))?;
         }
+        self.check_encryption(&kind).await?;
         let origin = match (&source, &snapshot) {
             (Some(source), _) => Some(source.clone()),
             (None, Some(snapshot)) => db::volume::get(&mut self.db.read(), snapshot.volume_id).await?,

@@ -8,6 +8,7 @@ pub mod extend;
 mod metadata;
 mod reserve;
 mod reset;
+pub mod revert;
 
 use std::collections::BTreeMap;
 
