@@ -1,13 +1,15 @@
 //! The route table against the facts about Cinder's: each row has its version, policy rule and status, and what is not served
-//! yet is written down (`tests/golden/unserved.txt`, which only shrinks).
+//! yet is written down (`tests/golden/unserved.txt` and `unserved_versions.txt`, which only shrink).
 
 use std::collections::BTreeSet;
 
 use api::route::{Entry, V3};
 use serde_json::Value;
+use wire::microversion::{Change, HISTORY};
 
 const FACTS: &str = include_str!("../../../tests/golden/routes.json");
 const UNSERVED: &str = include_str!("../../../tests/golden/unserved.txt");
+const UNSERVED_VERSIONS: &str = include_str!("../../../tests/golden/unserved_versions.txt");
 
 /// Served although no fact names it: Cinder routes it to nothing, and so do we.
 const NAMELESS: [&str; 1] = ["GET /attachments/summary"];
@@ -64,6 +66,38 @@ fn every_fact_is_served_or_written_down() {
     let written: BTreeSet<String> = UNSERVED.lines().map(str::to_owned).collect();
     let differ: Vec<&String> = missing.symmetric_difference(&written).collect();
     assert!(differ.is_empty(), "served now, or no more (BLESS=1 rewrites the list): {differ:?}");
+}
+
+/// Versions that change nothing that a request or an answer could show (microversions.md).
+const CHANGE_NOTHING: [&str; 4] = ["3.0", "3.50", "3.67", "3.71"];
+
+#[test]
+fn every_boundary_is_in_the_table_or_written_down() {
+    let facts = facts();
+    let served: BTreeSet<String> = V3.entries().map(key_of).collect();
+    let unserved: Vec<&(String, Value)> = facts.iter().filter(|(key, _)| !served.contains(key)).collect();
+    let whole = |change: &Change| {
+        let at = change.at.to_string();
+        let brought = unserved.iter().any(|(_, fact)| fact["min_version"] == *at && at != "3.0");
+        !brought && (!change.effects.is_empty() || CHANGE_NOTHING.contains(&at.as_str()))
+    };
+    let missing: Vec<String> =
+        HISTORY.iter().filter(|change| !whole(change)).map(|change| change.at.to_string()).collect();
+    println!(
+        "{} of {} operations and {} of {} microversions are routed",
+        facts.len() - unserved.len(),
+        facts.len(),
+        HISTORY.len() - missing.len(),
+        HISTORY.len()
+    );
+    if std::env::var_os("BLESS").is_some() {
+        let text: String = missing.iter().map(|version| format!("{version}\n")).collect();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/unserved_versions.txt");
+        std::fs::write(file, text).expect("writes");
+        return;
+    }
+    let written: Vec<&str> = UNSERVED_VERSIONS.lines().collect();
+    assert_eq!(missing, written, "routed now, or no more (BLESS=1 rewrites the list)");
 }
 
 #[test]

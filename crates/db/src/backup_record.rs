@@ -45,14 +45,19 @@ pub struct Taker<'a> {
 /// The database is away.
 pub async fn begin(tx: &mut Tx, id: BackupId, taker: Taker<'_>) -> Result<bool> {
     let nil = VolumeId::from(uuid::Uuid::nil());
-    let made = sql(
-        "{insert_ignore} INTO backups (created_at, deleted, id, volume_id, user_id, project_id, status, \
-                    size, host, object_count, num_dependent_backups) \
-                    VALUES ({utc}, FALSE, ?, ?, ?, ?, 'creating', ?, ?, 0, 0) {or_ignore}",
-    );
-    let made = made.bind(id).bind(nil).bind(taker.user).bind(taker.project).bind(taker.size).bind(taker.host);
-    if tx.exec(made).await? > 0 {
-        return Ok(true);
+    if known(tx, id).await? == Known::Never {
+        let made = sql(
+            "INSERT INTO backups (created_at, deleted, id, volume_id, user_id, project_id, status, size, \
+                        host, object_count, num_dependent_backups) \
+                        VALUES ({utc}, FALSE, ?, ?, ?, ?, 'creating', ?, ?, 0, 0)",
+        );
+        let made =
+            made.bind(id).bind(nil).bind(taker.user).bind(taker.project).bind(taker.size).bind(taker.host);
+        return match tx.exec(made).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_duplicate() => Ok(false),
+            Err(error) => Err(error),
+        };
     }
     let again = sql(
         "UPDATE backups SET deleted = FALSE, deleted_at = NULL, updated_at = {utc}, status = 'creating', \

@@ -11,17 +11,13 @@ use crate::sql::{Row, sql};
 /// # Errors
 /// The database is away.
 pub async fn set(tx: &mut Tx, project: &str, type_id: TypeId) -> Result<()> {
-    let made =
-        sql("{insert_ignore} INTO default_volume_types (created_at, deleted, project_id, volume_type_id) \
-                    VALUES ({utc}, FALSE, ?, ?) {or_ignore}");
-    if tx.exec(made.bind(project).bind(type_id)).await? > 0 {
-        return Ok(());
-    }
     // The project is the key: a row that was deleted comes back.
-    let again =
-        sql("UPDATE default_volume_types SET volume_type_id = ?, deleted = FALSE, deleted_at = NULL, \
-                     updated_at = {utc} WHERE project_id = ?");
-    tx.exec(again.bind(type_id).bind(project)).await.map(drop)
+    let row = sql("INSERT INTO default_volume_types (created_at, deleted, project_id, volume_type_id) \
+                   VALUES ({utc}, FALSE, ?, ?) {or_keep project_id}");
+    tx.exec(row.bind(project).bind(type_id)).await?;
+    let set = sql("UPDATE default_volume_types SET volume_type_id = ?, deleted = FALSE, deleted_at = NULL, \
+                   updated_at = {utc} WHERE project_id = ?");
+    tx.exec(set.bind(type_id).bind(project)).await.map(drop)
 }
 
 /// A project's default type.

@@ -116,7 +116,7 @@ pub async fn delete(tx: &mut Tx, id: GroupTypeId) -> Result<()> {
 /// The database is away.
 pub async fn put_spec(tx: &mut Tx, id: GroupTypeId, key: &str, value: Option<&str>) -> Result<()> {
     let update = sql("UPDATE group_type_specs SET value = ?, updated_at = {utc} \
-                      WHERE group_type_id = ? AND \"key\" = ? AND deleted = FALSE");
+                      WHERE group_type_id = ? AND \"key\" = {exact}? AND deleted = FALSE");
     if tx.exec(update.bind(value).bind(id).bind(key)).await? > 0 {
         return Ok(());
     }
@@ -131,7 +131,7 @@ pub async fn put_spec(tx: &mut Tx, id: GroupTypeId, key: &str, value: Option<&st
 /// The database is away.
 pub async fn drop_spec(tx: &mut Tx, id: GroupTypeId, key: &str) -> Result<bool> {
     let stmt = sql("UPDATE group_type_specs SET deleted = TRUE, deleted_at = {utc} \
-                    WHERE group_type_id = ? AND \"key\" = ? AND deleted = FALSE");
+                    WHERE group_type_id = ? AND \"key\" = {exact}? AND deleted = FALSE");
     Ok(tx.exec(stmt.bind(id).bind(key)).await? > 0)
 }
 

@@ -59,7 +59,7 @@ pub async fn set_consumer(tx: &mut Tx, id: QosId, consumer: Consumer) -> Result<
 /// The database is away.
 pub async fn put(tx: &mut Tx, id: QosId, key: &str, value: Option<&str>) -> Result<()> {
     let update = sql("UPDATE quality_of_service_specs SET value = ?, updated_at = {utc} \
-                      WHERE specs_id = ? AND \"key\" = ? AND deleted = FALSE");
+                      WHERE specs_id = ? AND \"key\" = {exact}? AND deleted = FALSE");
     if tx.exec(update.bind(value).bind(id).bind(key)).await? > 0 {
         return Ok(());
     }
@@ -75,7 +75,7 @@ pub async fn put(tx: &mut Tx, id: QosId, key: &str, value: Option<&str>) -> Resu
 /// The database is away.
 pub async fn drop_key(tx: &mut Tx, id: QosId, key: &str) -> Result<bool> {
     let stmt = sql("UPDATE quality_of_service_specs SET deleted = TRUE, deleted_at = {utc} \
-                    WHERE specs_id = ? AND \"key\" = ? AND \"key\" <> ? AND deleted = FALSE");
+                    WHERE specs_id = ? AND \"key\" = {exact}? AND \"key\" <> ? AND deleted = FALSE");
     Ok(tx.exec(stmt.bind(id).bind(key).bind(CONSUMER)).await? > 0)
 }
 
@@ -105,7 +105,7 @@ pub async fn hold(tx: &mut Tx, id: QosId) -> Result<bool> {
 /// The database is away.
 pub async fn is_named(from: &mut impl Read, name: &str) -> Result<bool> {
     let stmt = sql("SELECT id FROM quality_of_service_specs \
-                    WHERE \"key\" = ? AND value = ? AND specs_id IS NULL AND deleted = FALSE");
+                    WHERE \"key\" = {exact}? AND value = ? AND specs_id IS NULL AND deleted = FALSE");
     Ok(from.row(stmt.bind(ROOT).bind(name)).await?.is_some())
 }
 

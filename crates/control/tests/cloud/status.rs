@@ -154,7 +154,8 @@ async fn a_frozen_backend_takes_no_changes() {
     let volume = lab.volume(&me, 1).await;
     let snapshot = lab.snapshot(&me, volume.id).await;
     lab.freeze(true).await;
-    let frozen = "Invalid host: Modification operations are not allowed on frozen storage backends.";
+    let frozen =
+        "Invalid input received: Modification operations are not allowed on frozen storage backends.";
     assert_eq!(text(lab.cloud.snapshot_create(&me, new_snapshot(volume.id)).await), frozen);
     assert_eq!(text(lab.cloud.snapshot_delete(&me, snapshot.id).await), frozen);
     let cascade = DeleteVolume { cascade: true, force: false };
