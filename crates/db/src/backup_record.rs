@@ -4,6 +4,7 @@ use model::{BackupId, SnapshotId, Time, VolumeId};
 
 use crate::conn::{Read, Tx};
 use crate::error::Result;
+use crate::event::By;
 use crate::sql::sql;
 
 /// What becomes of an id that is taken in.
@@ -59,14 +60,17 @@ pub async fn begin(tx: &mut Tx, id: BackupId, taker: Taker<'_>) -> Result<bool> 
             Err(error) => Err(error),
         };
     }
-    let again = sql(
-        "UPDATE backups SET deleted = FALSE, deleted_at = NULL, updated_at = {utc}, status = 'creating', \
-                     volume_id = ?, user_id = ?, project_id = ?, size = ?, host = ?, fail_reason = NULL, \
-                     display_name = NULL, display_description = NULL, service_metadata = NULL, parent_id = NULL \
-                     WHERE id = ? AND deleted = TRUE",
-    );
+    if !crate::transition::revive_backup(tx, id, By { project_id: Some(taker.project), ..By::default() })
+        .await?
+    {
+        return Ok(false);
+    }
+    let again = sql("UPDATE backups SET volume_id = ?, user_id = ?, project_id = ?, size = ?, host = ?, \
+                     fail_reason = NULL, display_name = NULL, display_description = NULL, service_metadata = NULL, \
+                     parent_id = NULL WHERE id = ?");
     let again = again.bind(nil).bind(taker.user).bind(taker.project).bind(taker.size).bind(taker.host);
-    Ok(tx.exec(again.bind(id)).await? > 0)
+    tx.exec(again.bind(id)).await?;
+    Ok(true)
 }
 
 /// What a record says of a backup.

@@ -55,7 +55,7 @@ pub async fn get(from: &mut impl Read, id: GroupTypeId) -> Result<Option<GroupTy
 /// # Errors
 /// The database is away.
 pub async fn by_name(from: &mut impl Read, name: &str) -> Result<Option<GroupType>> {
-    let stmt = sql("SELECT * FROM group_types WHERE name = ? AND deleted = FALSE").bind(name);
+    let stmt = sql("SELECT * FROM group_types WHERE name = {exact}? AND deleted = FALSE").bind(name);
     let rows = from.rows(stmt).await?;
     Ok(complete(from, rows).await?.pop())
 }

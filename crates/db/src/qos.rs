@@ -105,7 +105,7 @@ pub async fn hold(tx: &mut Tx, id: QosId) -> Result<bool> {
 /// The database is away.
 pub async fn is_named(from: &mut impl Read, name: &str) -> Result<bool> {
     let stmt = sql("SELECT id FROM quality_of_service_specs \
-                    WHERE \"key\" = {exact}? AND value = ? AND specs_id IS NULL AND deleted = FALSE");
+                    WHERE \"key\" = {exact}? AND value = {exact}? AND specs_id IS NULL AND deleted = FALSE");
     Ok(from.row(stmt.bind(ROOT).bind(name)).await?.is_some())
 }
 

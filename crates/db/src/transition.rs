@@ -269,6 +269,23 @@ pub async fn finish_backup(
     finish(tx, &BACKUP, &id.to_string(), op.rule(), after(op.rule(), outcome), by).await
 }
 
+/// Makes a deleted backup one that is being made again; whether it was deleted.
+///
+/// # Errors
+/// The database is away.
+pub async fn revive_backup(tx: &mut Tx, id: BackupId, by: By<'_>) -> Result<bool> {
+    let stmt = sql("UPDATE backups SET deleted = FALSE, deleted_at = NULL, updated_at = {utc}, status = ? \
+                    WHERE id = ? AND deleted = TRUE");
+    let creating = model::BackupStatus::Creating;
+    if tx.exec(stmt.bind(creating).bind(id)).await? == 0 {
+        return Ok(false);
+    }
+    let id = id.to_string();
+    let (from, to) = (Some("deleted"), Some(creating.as_str()));
+    append(tx, Change { kind: BACKUP.name, id: &id, from, to, by, detail: None }).await?;
+    Ok(true)
+}
+
 fn after<S: Copy>(rule: Rule<S>, outcome: Outcome) -> After<S> {
     match outcome {
         Outcome::Done => rule.done,

@@ -71,17 +71,8 @@ pub async fn things(service: &Service) -> Things {
     let messages = service.call(71, "GET", "/v3/messages", Value::Null).await.json();
     let wanted = json!({"attachment": {"volume_uuid": volume}});
     let attachment = service.call(71, "POST", "/v3/attachments", wanted).await.json();
-    let made = service.call(71, "POST", "/v3/volumes", json!({"volume": {"size": 1}})).await.json();
-    let offered = text(&made["volume"]["id"]);
-    let available = json!({"os-reset_status": {"status": "available"}});
-    assert_eq!(
-        service.call(71, "POST", &format!("/v3/volumes/{offered}/action"), available).await.status,
-        202
-    );
-    let wanted = json!({"transfer": {"volume_id": offered}});
-    let transfer = service.call(71, "POST", "/v3/volume-transfers", wanted).await.json();
     Things {
-        transfer: text(&transfer["transfer"]["id"]),
+        transfer: transfer(service).await,
         snapshot: snapshot.to_string(),
         attachment: text(&attachment["attachment"]["id"]),
         backup: backup.to_string(),
@@ -89,6 +80,20 @@ pub async fn things(service: &Service) -> Things {
         volume,
         kind,
     }
+}
+
+/// An offered volume's transfer.
+async fn transfer(service: &Service) -> String {
+    let made = service.call(71, "POST", "/v3/volumes", json!({"volume": {"size": 1}})).await.json();
+    let volume = made["volume"]["id"].as_str().expect("an id");
+    let available = json!({"os-reset_status": {"status": "available"}});
+    assert_eq!(
+        service.call(71, "POST", &format!("/v3/volumes/{volume}/action"), available).await.status,
+        202
+    );
+    let wanted = json!({"transfer": {"volume_id": volume}});
+    let transfer = service.call(71, "POST", "/v3/volume-transfers", wanted).await.json();
+    transfer["transfer"]["id"].as_str().expect("an id").to_owned()
 }
 
 /// The path of a row, with things of ours in it.
