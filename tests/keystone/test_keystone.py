@@ -7,6 +7,7 @@ import sys
 import unittest
 import uuid
 
+from .compute import Compute
 from .identity import PASSWORD, keystone
 from .service import Service, wait_until
 
@@ -39,10 +40,24 @@ def openstack(name, project, *words):
 
 
 def setUpModule():
-    global service
+    global service, compute
     service = Service(keystone().url, more=f"token_cache_time = {CACHE_S}\nservice_type = block-storage")
     unittest.addModuleCleanup(service.close)
+    compute = Compute()
+    unittest.addModuleCleanup(lambda: compute.close())
     keystone().add_service("block-storage", "cinder", f"{service.root}/v3")
+    keystone().add_service("compute", "nova", compute.url)
+
+
+def create_volume(token):
+    answer = service.call("POST", "/v3/volumes", token, {"volume": {"size": 1}})
+    assert answer.status == 202, answer.text
+    volume = answer.json["volume"]["id"]
+    wait_until(
+        lambda: service.call("GET", f"/v3/volumes/{volume}", token).json["volume"]["status"],
+        lambda status: status == "available", volume,
+    )
+    return volume
 
 
 class People(unittest.TestCase):
@@ -64,7 +79,7 @@ class People(unittest.TestCase):
     def test_roles_decide_and_other_projects_are_not_there(self):
         alice, rita = keystone().token("alice", "blue"), keystone().token("rita", "blue")
         bob, admin = keystone().token("bob", "red"), keystone().token("admin", "admin")
-        volume = self.create(alice)
+        volume = create_volume(alice)
         path = f"/v3/volumes/{volume}"
         for token, status in [(alice, 200), (rita, 200), (bob, 404), (admin, 200)]:
             self.assertEqual(service.call("GET", path, token).status, status)
@@ -98,15 +113,87 @@ class People(unittest.TestCase):
         self.assertEqual(service.call("GET", "/v3/volumes/detail?all_tenants=1", system).status, 200)
         self.assertEqual(service.call("GET", "/v3/os-services", system).status, 200)
 
-    def create(self, token):
-        answer = service.call("POST", "/v3/volumes", token, {"volume": {"size": 1}})
-        self.assertEqual(answer.status, 202, answer.text)
-        volume = answer.json["volume"]["id"]
-        wait_until(
-            lambda: service.call("GET", f"/v3/volumes/{volume}", token).json["volume"]["status"],
-            lambda status: status == "available", volume,
-        )
-        return volume
+
+class Servers(unittest.TestCase):
+    """What a running server uses is the compute service's to take away: OSSA-2023-003, CVE-2023-2088."""
+
+    CONNECTOR = {
+        "initiator": "iqn.2026-01.test:host", "host": "host", "ip": "127.0.0.1", "platform": "x86_64", "os_type": "linux",
+        "multipath": False,
+    }
+    VERSION = {"OpenStack_API_Version": "volume 3.71"}
+
+    def setUp(self):
+        self.alice = keystone().token("alice", "blue")
+        self.server = str(uuid.uuid4())
+        self.volume = create_volume(self.alice)
+
+    def attach(self):
+        body = {"volume_uuid": self.volume, "instance_uuid": self.server, "connector": self.CONNECTOR}
+        made = self.call("POST", "/v3/attachments", {"attachment": body})
+        self.assertEqual(made.status, 200, made.text)
+        attachment = made.json["attachment"]["id"]
+        self.assertEqual(self.call("POST", f"/v3/attachments/{attachment}/action", {"os-complete": {}}).status, 204)
+        return attachment
+
+    def call(self, method, path, body=None, token=None, **headers):
+        return service.call(method, path, token or self.alice, body, **self.VERSION, **headers)
+
+    def test_a_servers_attachment_is_taken_by_services_only(self):
+        attachment = self.attach()
+        compute.uses[self.server, self.volume] = attachment
+        action = f"/v3/volumes/{self.volume}/action"
+        for token in [self.alice, keystone().token("admin", "admin")]:
+            for method, path, body in [
+                ("DELETE", f"/v3/attachments/{attachment}", None),
+                ("POST", action, {"os-detach": {"attachment_id": attachment}}),
+                ("POST", action, {"os-detach": {}}),
+                ("POST", action, {"os-terminate_connection": {"connector": self.CONNECTOR}}),
+            ]:
+                with self.subTest(body=body):
+                    refused = self.call(method, path, body, token)
+                    self.assertEqual(refused.status, 409, refused.text)
+                    self.assertIn(
+                        f"Detach volume from instance {self.server} using the Compute API",
+                        refused.json["conflictingRequest"]["message"],
+                    )
+        path, token, version = compute.asked[0]
+        self.assertEqual(path, f"/v2.1/servers/{self.server}/os-volume_attachments/{self.volume}")
+        self.assertEqual((token, version), (self.alice, "compute 2.89"))
+        # Saying so does not make a service.
+        self.assertEqual(self.call("DELETE", f"/v3/attachments/{attachment}", X_Service_Roles="service").status, 409)
+        status = self.call("GET", f"/v3/volumes/{self.volume}").json["volume"]["status"]
+        self.assertEqual(status, "in-use")
+        nova = keystone().token("nova", "service")
+        gone = self.call("DELETE", f"/v3/attachments/{attachment}", X_Service_Token=nova)
+        self.assertEqual((gone.status, gone.json), (200, {"attachments": []}))
+
+    def test_what_no_server_uses_is_its_owners(self):
+        attachment = self.attach()
+        for other in [None, str(uuid.uuid4())]:
+            # No such server or volume of it; or it uses the volume by another attachment.
+            if other:
+                attachment = self.attach()
+                compute.uses[self.server, self.volume] = other
+            self.assertEqual(self.call("DELETE", f"/v3/attachments/{attachment}").status, 200)
+        reserved = self.call(
+            "POST", "/v3/attachments", {"attachment": {"volume_uuid": self.volume, "instance_uuid": self.server}}
+        ).json["attachment"]["id"]
+        compute.uses[self.server, self.volume] = reserved
+        self.assertEqual(self.call("DELETE", f"/v3/attachments/{reserved}").status, 200)
+
+    def test_without_an_answer_nothing_is_taken(self):
+        global compute
+        attachment = self.attach()
+        port = compute.port
+        compute.close()
+        try:
+            refused = self.call("DELETE", f"/v3/attachments/{attachment}")
+            self.assertEqual(refused.status, 503, refused.text)
+        finally:
+            compute = Compute(port)
+        self.assertEqual(self.call("GET", f"/v3/attachments/{attachment}").status, 200)
+        self.assertEqual(self.call("DELETE", f"/v3/attachments/{attachment}").status, 200)
 
 
 class Strangers(unittest.TestCase):

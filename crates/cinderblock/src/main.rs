@@ -6,6 +6,7 @@
 mod config;
 mod data_dir;
 mod demo;
+mod nova;
 mod roles;
 mod serve;
 mod target;

@@ -12,6 +12,7 @@ use drivers::SharedDriver;
 use drivers::file::{FileConfig, FileDriver};
 
 use crate::config::Boot;
+use crate::nova::Nova;
 use crate::serve::Role;
 
 /// A process that is ready to run its roles.
@@ -43,6 +44,13 @@ pub async fn build(boot: Boot) -> anyhow::Result<Service> {
         scheduler: control::scheduler::Options::from_config(&boot.config)?,
         sealer: boot.data_dir.sealer()?,
     });
+    let cloud = match &boot.auth {
+        api::Auth::Keystone(authenticator) => {
+            let nova = Nova::open(&boot.config, authenticator.session().clone())?;
+            cloud.with_compute(Arc::new(nova))
+        }
+        _ => cloud,
+    };
     let mut node = Node { host: boot.settings.host.clone(), ..Node::default() };
     if boot.runs(Role::Volume) || boot.runs(Role::Target) || boot.runs(Role::Backup) {
         for section in boot.config.backends()? {

@@ -10,6 +10,7 @@ use model::{JobId, PoolRef, VolumeId};
 use tokio::time::Instant;
 
 use crate::bus::Bus;
+use crate::compute::Compute;
 use crate::engine::{At, Failure};
 use crate::error::{Error, Result};
 use crate::policy::Policy;
@@ -33,20 +34,33 @@ pub struct Parts {
 
 /// The service.
 #[derive(Debug, Clone)]
-pub struct Cloud(Arc<Parts>);
+pub struct Cloud {
+    parts: Arc<Parts>,
+    compute: Option<Arc<dyn Compute>>,
+}
 
 impl Deref for Cloud {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.parts
     }
 }
 
 impl Cloud {
     /// Puts it together.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self { parts: Arc::new(parts), compute: None }
+    }
+
+    /// The same, with a compute service to ask about servers.
+    pub fn with_compute(self, compute: Arc<dyn Compute>) -> Self {
+        Self { compute: Some(compute), ..self }
+    }
+
+    /// The compute service, where there is one.
+    pub(crate) fn compute(&self) -> Option<&dyn Compute> {
+        self.compute.as_deref()
     }
 
     /// Commits, then rings what the transaction wants rung (I1: never before).

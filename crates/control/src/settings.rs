@@ -48,6 +48,8 @@ pub struct Settings {
     pub lease: Duration,
     /// How long a request waits for work that it must answer with (`rpc_response_timeout`).
     pub patience: Duration,
+    /// `[keystone_authtoken] service_token_roles`: who has one may take attachments from servers.
+    pub service_roles: Vec<String>,
     /// `backup_compression_algorithm` and the like are the backup crate's.
     pub backup_service: String,
 }
@@ -106,6 +108,10 @@ impl Settings {
                 .unwrap_or_else(|| "iqn.2010-10.org.openstack:".into()),
             lease: Duration::from_secs(section.int_in("cinderblock_lease", 2..=3600)?.unwrap_or(15) as u64),
             patience: seconds("rpc_response_timeout", 1)?,
+            service_roles: config
+                .section("keystone_authtoken")
+                .get("service_token_roles")?
+                .unwrap_or_else(|| vec!["service".into()]),
             backup_service: String::from("cinder.backup.drivers.posix.PosixBackupDriver"),
         })
     }

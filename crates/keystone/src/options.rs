@@ -124,7 +124,7 @@ pub(crate) fn version_3(address: &str) -> Option<Url> {
 }
 
 impl HttpOptions {
-    fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+    pub(crate) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
         let path = |option: &str| Ok::<_, ConfigError>(text(section, option)?.map(PathBuf::from));
         let seconds = |option: &str| section.float_in(option, 0.001..=86_400.0);
         let timeout = match seconds("http_connect_timeout")? {

@@ -17,9 +17,6 @@ use crate::error::{Error, Resource, Result};
 use crate::policy::Action;
 use crate::volume;
 
-/// The role of a service's token that lets it remove attachments in use by servers (`service_token_roles`).
-const SERVICE_ROLE: &str = "service";
-
 /// How a volume is to be connected: read-only wins, then what the attachment was made with, then what the connector says.
 pub(crate) fn mode_of(volume: &Volume, asked: Option<AttachMode>, connector: &Connector) -> AttachMode {
     let readonly = volume.admin_metadata.get("readonly").is_some_and(|value| value == "True");
@@ -28,6 +25,12 @@ pub(crate) fn mode_of(volume: &Volume, asked: Option<AttachMode>, connector: &Co
         (false, None | Some(AttachMode::Unset), Some("ro")) => AttachMode::ReadOnly,
         _ => AttachMode::ReadWrite,
     }
+}
+
+/// 409: the attachment is a server's.
+fn used_by(server: &str) -> Error {
+    let text = format!("Detach volume from instance {server} using the Compute API");
+    Error::Conflict(format!("ConflictNovaUsingAttachment: {text}"))
 }
 
 impl Cloud {
@@ -81,39 +84,55 @@ impl Cloud {
         Ok(listed)
     }
 
-    /// Refuses to take an attachment from a server that uses it, unless a service asks (CVE-2023-2088). `wanted` is what the
-    /// caller named; without a name, the volume's only attachment is meant. Which server really uses what only the compute
-    /// service can say: where none is configured, no attachment is in use by one.
+    /// Refuses to take an attachment from a server that uses it, unless a service asks (OSSA-2023-003, CVE-2023-2088). `wanted` is
+    /// what the caller named; without a name, the volume's only attachment is meant.
     ///
     /// # Errors
-    /// 409 when it cannot be told which attachment is meant, 400 when it is another volume's.
+    /// 409 when a server uses it or it cannot be told which attachment is meant, 400 when it is another volume's, 503 when the
+    /// compute service does not say.
     pub(crate) async fn check_deletion(
         &self,
         context: &Context,
         volume: &Volume,
         wanted: Option<&str>,
     ) -> Result<()> {
-        if context.service_roles.iter().any(|role| role == SERVICE_ROLE) {
+        if context.service_roles.iter().any(|role| self.settings.service_roles.contains(role)) {
             return Ok(());
         }
         let meant = match wanted {
             None if volume.attachments.is_empty() => return Ok(()),
             None => match volume.attachments.as_slice() {
-                [only] => Some(only.volume_id),
+                [only] => Some(only.clone()),
                 _ => None,
             },
             Some(text) => match text.parse() {
-                Ok(id) => db::attachment::get(&mut self.db.read(), id).await?.map(|found| found.volume_id),
+                Ok(id) => db::attachment::get(&mut self.db.read(), id).await?,
                 Err(_) => None,
             },
         };
         match meant {
-            Some(of) if of == volume.id => Ok(()),
+            Some(found) if found.volume_id == volume.id => self.check_use(context, &found).await,
             Some(_) => Err(Error::InvalidInput("Mismatched volume and attachment".into())),
-            None => Err(Error::Conflict(
-                "ConflictNovaUsingAttachment: Detach volume from instance  using the Compute API".into(),
-            )),
+            None => Err(used_by("")),
         }
+    }
+
+    /// Refuses an attachment by which a server uses its volume. That only the compute service can say: where there is none, no
+    /// attachment is in use by a server.
+    async fn check_use(&self, context: &Context, attachment: &Attachment) -> Result<()> {
+        let Some(compute) = self.compute() else { return Ok(()) };
+        let Some(server) = attachment.instance_uuid.as_deref().filter(|server| !server.is_empty()) else {
+            return Ok(());
+        };
+        if attachment.connection_info.is_none() {
+            return Ok(());
+        }
+        let used = compute.attachment_of(context, server, attachment.volume_id).await?;
+        if used.is_some_and(|id| id == attachment.id.to_string()) {
+            tracing::warn!(attachment.id = %attachment.id, server, "only the compute service may take this attachment away");
+            return Err(used_by(server));
+        }
+        Ok(())
     }
 
     /// Waits for a job that had to be stopped first, however it ends.
