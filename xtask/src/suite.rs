@@ -86,6 +86,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "control",         tier: Tier::Quick,  needs: &[Need::Postgres, Need::MariaDb], work: Work::Tests { package: "control", target: None, filter: &[] }, limit_minutes: 20 },
     Suite { name: "drivers",         tier: Tier::Quick,  needs: &[FILESYSTEMS, Need::Qemu],  work: Work::Tests { package: "drivers", target: None, filter: &[] }, limit_minutes: 20 },
     Suite { name: "iscsi",           tier: Tier::Quick,  needs: &[LIBISCSI, Need::Qemu],     work: Work::Tests { package: "iscsi", target: None, filter: &[] }, limit_minutes: 20 },
+    Suite { name: "image",           tier: Tier::Quick,  needs: &[Need::Qemu],               work: Work::Tests { package: "image", target: None, filter: &[] }, limit_minutes: 10 },
     Suite { name: "cinderblock",     tier: Tier::Quick,  needs: &[Need::Postgres, Need::MariaDb, FILESYSTEMS, LIBISCSI, Need::Qemu], work: Work::Tests { package: "cinderblock", target: None, filter: &[] }, limit_minutes: 30 },
     Suite { name: "doc tests",       tier: Tier::Quick,  needs: &[],                         work: Work::DocTests,                             limit_minutes: 20 },
     Suite { name: "clients",         tier: Tier::Quick,  needs: &[Need::Python, LIBISCSI, Need::Qemu], work: Work::Python("clients"),          limit_minutes: 15 },
