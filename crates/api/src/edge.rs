@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
+use control::measure::Told;
 use control::policy::Target;
 use control::{Cloud, Context};
 use http::request::Parts;
@@ -16,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
+use tracing::field::Empty;
 use wire::link::Links;
 use wire::microversion::{NoVersion, Version, negotiate};
 use wire::version::document;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     /// The log levels of this process.
     pub logs: Option<Arc<dyn LogLevels>>,
+    /// What `/metrics` has told of.
+    pub told: Told,
 }
 
 impl Default for Settings {
@@ -62,6 +66,7 @@ impl Default for Settings {
             disable_file: None,
             metrics: None,
             logs: None,
+            told: Told::default(),
         }
     }
 }
@@ -102,6 +107,20 @@ pub fn router(edge: Arc<Edge>) -> axum::Router {
     axum::Router::new().fallback(serve).with_state(served)
 }
 
+/// Only what watches over a process asks for: health and measures.
+pub fn observer(edge: Arc<Edge>) -> axum::Router {
+    let health =
+        axum::routing::get(async |State(edge): State<Arc<Edge>>, headers: HeaderMap| edge.health(&headers));
+    let measures = axum::routing::get(async |State(edge): State<Arc<Edge>>, headers: HeaderMap| {
+        edge.metrics(&headers).await
+    });
+    axum::Router::new().route("/healthcheck", health).route("/metrics", measures).with_state(edge)
+}
+
+/// The pattern of the route that served a request, for measures.
+#[derive(Debug, Clone, Copy)]
+struct Pattern(&'static str);
+
 /// The version headers of an answer: what was agreed on, or what was asked for in vain.
 enum Spoken {
     Version(Version),
@@ -124,18 +143,47 @@ async fn serve(State(Served { edge, slots }): State<Served>, request: Request) -
     };
     let request_id = format!("req-{}", uuid::Uuid::new_v4());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let span = tracing::info_span!("request", request.id = %request_id, %method, %path);
+    let span = tracing::info_span!(
+        "request",
+        request_id,
+        user_id = Empty,
+        project_id = Empty,
+        global_request_id = Empty
+    );
     let started = Instant::now();
     let mut response = Arc::clone(&edge).answer(request, &request_id).instrument(span.clone()).await;
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     let status = response.status().as_u16();
-    let seconds = started.elapsed().as_secs_f64();
-    metrics::histogram!("cinderblock_api_request_seconds", "method" => method.to_string(), "status" => status.to_string())
-        .record(seconds);
-    span.in_scope(|| tracing::info!(status, duration_ms = seconds * 1e3, "answered"));
+    let took = started.elapsed();
+    let route = response.extensions().get::<Pattern>().map_or("none", |pattern| pattern.0);
+    metrics::histogram!("cinderblock_api_request_seconds", "method" => known(&method), "route" => route,
+        "status" => status.to_string())
+    .record(took);
+    let duration_ms = took.as_secs_f64() * 1e3;
+    span.in_scope(|| match (status, path.as_str()) {
+        (500.., _) => tracing::warn!(%method, path, status, duration_ms, "answered"),
+        // Asked for every few seconds by whoever watches.
+        (_, "/healthcheck" | "/metrics") => tracing::debug!(%method, path, status, duration_ms, "answered"),
+        _ => tracing::info!(%method, path, status, duration_ms, "answered"),
+    });
     response
+}
+
+/// A method's name; clients can make up others.
+fn known(method: &Method) -> &'static str {
+    let all = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::HEAD,
+        Method::PATCH,
+        Method::OPTIONS,
+    ];
+    let names = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"];
+    all.iter().zip(names).find(|(known, _)| *known == method).map_or("other", |(_, name)| name)
 }
 
 impl Edge {
@@ -144,19 +192,24 @@ impl Edge {
         let read = matches!(parts.method, Method::GET | Method::HEAD);
         match parts.uri.path() {
             "/" if read => self.versions(&parts, StatusCode::MULTIPLE_CHOICES, Version::MIN, request_id),
-            "/healthcheck" if read => {
-                let disabled = self.settings.disable_file.as_ref().filter(|file| file.exists());
-                raw::health(disabled.map(|_| "DISABLED BY FILE"), &parts.headers)
-            }
-            "/metrics" if read => self.metrics(&parts.headers),
+            "/healthcheck" if read => self.health(&parts.headers),
+            "/metrics" if read => self.metrics(&parts.headers).await,
             path if path == "/v3" || path.starts_with("/v3/") => self.v3(parts, body, request_id).await,
             path if path.starts_with("/cinderblock/v1/") => self.own(parts, body, request_id).await,
             _ => raw::not_found(&parts.headers),
         }
     }
 
-    fn metrics(&self, request: &HeaderMap) -> Response {
+    fn health(&self, request: &HeaderMap) -> Response {
+        let disabled = self.settings.disable_file.as_ref().filter(|file| file.exists());
+        raw::health(disabled.map(|_| "DISABLED BY FILE"), request)
+    }
+
+    async fn metrics(&self, request: &HeaderMap) -> Response {
         let Some(render) = &self.settings.metrics else { return raw::not_found(request) };
+        if let Err(error) = self.cloud.measure(&self.settings.told).await {
+            tracing::warn!(%error, "measuring: what was measured before is told");
+        }
         let mut response = Response::new(Body::from(render()));
         let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -198,6 +251,11 @@ impl Edge {
             Verdict::Known(caller) => {
                 let global_id = global_id(&parts.headers);
                 let context = caller.context(&parts.headers, request_id, global_id, &self.cloud.policy);
+                let span = tracing::Span::current();
+                span.record("user_id", &context.user_id).record("project_id", &context.project_id);
+                if let Some(id) = &context.global_request_id {
+                    span.record("global_request_id", id);
+                }
                 Ok(Received { parts, body, context, base })
             }
         }
@@ -222,7 +280,9 @@ impl Edge {
         let Some((found, project)) = found else {
             return self.versions(&received.parts, StatusCode::OK, version, request_id);
         };
-        let response = self.operate(received, found, project, version, "/v3").await;
+        let pattern = pattern(&found);
+        let mut response = self.operate(received, found, project, version, "/v3").await;
+        response.extensions_mut().insert(pattern);
         spoken(response, &Spoken::Version(version))
     }
 
@@ -236,7 +296,11 @@ impl Edge {
         let rest = path.strip_prefix("/cinderblock/v1/").unwrap_or_default();
         match route(&OWN, received.parts.method.as_str(), rest, &received.context) {
             Some((found, project)) => {
-                self.operate(received, found, project, Version::MAX, "/cinderblock/v1").await
+                let pattern = pattern(&found);
+                let mut response =
+                    self.operate(received, found, project, Version::MAX, "/cinderblock/v1").await;
+                response.extensions_mut().insert(pattern);
+                response
             }
             None => raw::not_found(&received.parts.headers),
         }
@@ -282,6 +346,10 @@ impl Edge {
             Err(fault) => fault.render(request_id),
         }
     }
+}
+
+fn pattern(found: &Found<'static>) -> Pattern {
+    Pattern(found.entries.first().map_or("none", |entry| entry.route.path))
 }
 
 /// Finds the operation and its body: what can go wrong before a handler runs, in order.

@@ -1,11 +1,11 @@
 //! Jobs, under `/cinderblock/v1`: what the service is doing, how far it is, and stopping it.
 
+use control::error;
+use control::job::JobView;
 use control::request::ListJobs;
-use control::{error, job};
 use model::JobId;
-use model::job::Job;
 use serde_json::{Value, json};
-use wire::{job as shape, wrap};
+use wire::{Object, job as shape, time, wrap};
 
 use crate::answer::{Answer, Outcome};
 use crate::call::Call;
@@ -15,8 +15,28 @@ fn id(call: &Call) -> Result<JobId, Fault> {
     call.id("id", error::Resource::Job)
 }
 
-fn one(job: &Job) -> Answer {
-    Answer::json(wrap("job", shape::detail(job, job::step(job))))
+fn one(view: &JobView) -> Answer {
+    Answer::json(wrap("job", detail(view)))
+}
+
+fn detail(view: &JobView) -> Object {
+    let waits = view.waits.as_ref().map(|waits| {
+        json!({
+            "for": waits.what,
+            "message": waits.message,
+            "lock": waits.lock,
+            "job": waits.job,
+            "until": time::or_null(waits.until),
+        })
+    });
+    let about = shape::About {
+        step: view.step,
+        steps: &view.steps,
+        can_be_cancelled: view.can_be_cancelled,
+        waits: waits.unwrap_or_default(),
+        decision: view.decision.as_ref(),
+    };
+    shape::detail(&view.job, &about)
 }
 
 /// `GET /jobs?resource_id=&active=&all_tenants=&limit=`, newest first.
@@ -28,7 +48,7 @@ pub async fn list(call: Call) -> Outcome {
         limit: call.limit()?,
     };
     let jobs = call.edge.cloud.job_list(&call.context, &wanted).await?;
-    let list: Vec<Value> = jobs.iter().map(|job| Value::Object(shape::detail(job, job::step(job)))).collect();
+    let list: Vec<Value> = jobs.iter().map(|view| Value::Object(detail(view))).collect();
     Ok(Answer::json(json!({"jobs": list})))
 }
 

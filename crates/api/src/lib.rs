@@ -36,4 +36,4 @@ mod volume_metadata;
 mod volume_type;
 
 pub use auth::Auth;
-pub use edge::{Edge, Settings, router};
+pub use edge::{Edge, Settings, observer, router};

@@ -23,12 +23,16 @@ pub struct Boot {
     pub roles: Vec<Role>,
     pub settings: Settings,
     pub api_listen: SocketAddr,
-    pub iscsi_listen: SocketAddr,
+    /// Where the target listens: the first one is told first.
+    pub iscsi_listen: Vec<SocketAddr>,
     pub database: String,
     /// How the API knows its callers; means nothing to a process without it.
     pub auth: Auth,
     pub policy: Policy,
     pub debug: bool,
+    /// `use_json`.
+    pub json_logs: bool,
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl Boot {
@@ -68,6 +72,7 @@ impl Boot {
         let database = config.section("database").require::<String>("connection")?;
         let policy = read_policy(&config, &data_dir.path, &serve.config_file)?;
         let debug = config.default_section().get::<bool>("debug")?.unwrap_or(false);
+        let json_logs = config.default_section().get::<bool>("use_json")?.unwrap_or(false);
         Ok(Self {
             config,
             data_dir,
@@ -79,6 +84,8 @@ impl Boot {
             auth,
             policy,
             debug,
+            json_logs,
+            metrics_listen: serve.metrics_listen,
         })
     }
 
@@ -122,6 +129,7 @@ fn set_defaults(config: &mut Config, data_dir: &Path, embedded: bool) {
     config.set_default("DEFAULT", "state_path", data_dir.display().to_string());
     config.set_default("database", "connection", format!("sqlite:///{}", path("cinderblock.db")));
     if !embedded {
+        config.set_default("DEFAULT", "my_ip", own_address().to_string());
         return;
     }
     config.set_default("DEFAULT", "auth_strategy", "none");
@@ -175,7 +183,11 @@ fn read_auth(config: &Config) -> anyhow::Result<Auth> {
     })
 }
 
-fn listeners(serve: &Serve, config: &Config, embedded: bool) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+fn listeners(
+    serve: &Serve,
+    config: &Config,
+    embedded: bool,
+) -> anyhow::Result<(SocketAddr, Vec<SocketAddr>)> {
     let section = config.default_section();
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let address = |option: &str| -> anyhow::Result<IpAddr> {
@@ -191,10 +203,47 @@ fn listeners(serve: &Serve, config: &Config, embedded: bool) -> anyhow::Result<(
         ),
     };
     let iscsi = match serve.iscsi_listen {
-        Some(listen) => listen,
-        None => SocketAddr::new(loopback, 3260),
+        Some(listen) => vec![listen],
+        None if embedded => vec![SocketAddr::new(loopback, 3260)],
+        None => portals(config)?,
     };
     Ok((api, iscsi))
+}
+
+/// Where the backends say that their volumes are to be reached: `target_ip_address` (`$my_ip` if it is not set) with `target_port`, then
+/// `target_secondary_ip_addresses` with the same port. One target serves all backends of a node.
+fn portals(config: &Config) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut portals: Vec<SocketAddr> = Vec::new();
+    for section in config.backends()? {
+        let port = section.get::<u16>("target_port")?.unwrap_or(3260);
+        let first: String = section.require("target_ip_address")?;
+        let more = section.get::<Vec<String>>("target_secondary_ip_addresses")?.unwrap_or_default();
+        let options = [("target_ip_address", vec![first]), ("target_secondary_ip_addresses", more)];
+        for (option, texts) in options {
+            for text in texts {
+                let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
+                let address: IpAddr = bare
+                    .parse()
+                    .map_err(|_| section.error(option, format!("{text:?} is not an IP address")))?;
+                let portal = SocketAddr::new(address, port);
+                if !portals.contains(&portal) {
+                    portals.push(portal);
+                }
+            }
+        }
+    }
+    Ok(portals)
+}
+
+/// What `my_ip` is when nobody says: the address from which this host would reach the world. Nothing is sent.
+fn own_address() -> IpAddr {
+    let route = || -> std::io::Result<IpAddr> {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // An address for documentation (RFC 5737): only the route to it is asked for.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    route().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 fn read_policy(config: &Config, data_dir: &Path, files: &[PathBuf]) -> anyhow::Result<Policy> {

@@ -1,11 +1,13 @@
 //! Runs the roles of a process until it is told to stop, then lets work under way come to a safe end.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use control::engine::{Runner, RunnerConfig};
+use control::target::TargetRole;
 use control::{Cloud, service};
 use model::config::Config;
 use tokio::net::TcpListener;
@@ -75,18 +77,11 @@ pub async fn run(service: Service, telemetry: Telemetry) -> anyhow::Result<()> {
     }
     let serves_api = boot.runs(Role::Api);
     // The data directory's locks are held until the end.
-    let Boot { config, data_dir, auth, api_listen, .. } = boot;
-    let api = if serves_api {
-        let listener = TcpListener::bind(api_listen)
-            .await
-            .with_context(|| format!("cannot listen on {api_listen} (--api-listen chooses another)"))?;
-        let address = listener.local_addr()?;
-        let edge = api::Edge { cloud: cloud.clone(), auth, settings: api_settings(&config, telemetry)? };
-        tasks.spawn(serve_api(listener, edge, stop.clone()));
-        Some(address)
-    } else {
-        None
-    };
+    let Boot { config, data_dir, auth, api_listen, metrics_listen, .. } = boot;
+    let settings = api_settings(&config, telemetry, node.target.clone())?;
+    let edge = Arc::new(api::Edge { cloud: cloud.clone(), auth, settings });
+    let api_listen = serves_api.then_some(api_listen);
+    let api = serve_edge(edge, api_listen, metrics_listen, &tasks, &stop).await?;
     let iscsi = node.target.as_ref().and_then(|target| target.portals().first().copied());
     say_ready(api, iscsi, &data_dir.path);
     wait_for_signal().await?;
@@ -101,7 +96,37 @@ pub async fn run(service: Service, telemetry: Telemetry) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn api_settings(config: &Config, telemetry: Telemetry) -> anyhow::Result<api::Settings> {
+/// Serves the API, and what watches over a process, where they are wanted; says where the API is.
+async fn serve_edge(
+    edge: Arc<api::Edge>,
+    api_listen: Option<SocketAddr>,
+    metrics_listen: Option<SocketAddr>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<SocketAddr>> {
+    if let Some(address) = metrics_listen {
+        let listener = listen(address, "--metrics-listen").await?;
+        tasks.spawn(serve_http(listener, api::observer(edge.clone()), stop.clone()));
+    }
+    let Some(address) = api_listen else { return Ok(None) };
+    let listener = listen(address, "--api-listen").await?;
+    let address = listener.local_addr()?;
+    tasks.spawn(serve_http(listener, api::router(edge), stop.clone()));
+    Ok(Some(address))
+}
+
+async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ({option} chooses another)"))
+}
+
+fn api_settings(
+    config: &Config,
+    telemetry: Telemetry,
+    target: Option<Arc<TargetRole>>,
+) -> anyhow::Result<api::Settings> {
+    let Telemetry { metrics, logs } = telemetry;
     let (section, middleware) = (config.default_section(), config.section("oslo_middleware"));
     let filters = match section.get::<String>("resource_query_filters_file")? {
         Some(file) if section.is_set("resource_query_filters_file") => {
@@ -117,15 +142,20 @@ fn api_settings(config: &Config, telemetry: Telemetry) -> anyhow::Result<api::Se
         proxy_headers: middleware.get::<bool>("enable_proxy_headers_parsing")?.unwrap_or(false),
         disable_file: config.section("healthcheck").get::<String>("disable_by_file_path")?.map(PathBuf::from),
         filters,
-        metrics: Some(Arc::new(move || telemetry.metrics.render())),
-        logs: Some(telemetry.logs),
+        metrics: Some(Arc::new(move || {
+            if let Some(target) = &target {
+                target.measure();
+            }
+            metrics.render()
+        })),
+        logs: Some(logs),
+        told: control::measure::Told::default(),
     })
 }
 
-async fn serve_api(listener: TcpListener, edge: api::Edge, stop: CancellationToken) {
-    let served = axum::serve(listener, api::router(Arc::new(edge)))
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await;
+async fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
     if let Err(error) = served {
         tracing::error!(%error, "the API stopped");
     }

@@ -56,9 +56,12 @@ pub struct Serve {
     /// A part to run; all if none is named (repeatable)
     #[arg(long, value_name = "ROLE")]
     pub role: Vec<Role>,
-    /// How log lines look
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
-    pub log_format: LogFormat,
+    /// Where /metrics and /healthcheck are answered too, for a process without the API
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// How log lines look [default: text; json with use_json in a configuration file]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
     /// Log more
     #[arg(long)]
     pub debug: bool,
@@ -71,7 +74,9 @@ impl Serve {
     /// What kept it from starting, and what to do about it.
     pub fn run(self) -> anyhow::Result<()> {
         let boot = config::Boot::read(&self)?;
-        let logs = telemetry::start_logging(self.log_format, self.debug || boot.debug);
+        let format = if boot.json_logs { LogFormat::Json } else { LogFormat::Text };
+        let format = self.log_format.unwrap_or(format);
+        let logs = telemetry::start_logging(format, self.debug || boot.debug);
         let telemetry = Telemetry { metrics: telemetry::start_metrics()?, logs };
         boot.tell_oddities();
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {

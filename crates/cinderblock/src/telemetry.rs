@@ -1,5 +1,7 @@
 //! Logs, metrics, and what is said on standard error.
 
+mod format;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write as _;
@@ -9,6 +11,7 @@ use api::host::{LogLevel, LogLevels};
 use clap::ValueEnum;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -17,6 +20,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// As OpenStack's services write theirs.
+    Oslo,
 }
 
 /// Puts a filter in the place of the one that is in force.
@@ -42,8 +47,11 @@ pub fn start_logging(format: LogFormat, debug: bool) -> Arc<Levels> {
     let default = if debug { "debug,sqlx=info,hyper=info" } else { "info,sqlx=warn" };
     let given = std::env::var("CINDERBLOCK_LOG").ok().filter(|text| EnvFilter::try_new(text).is_ok());
     let base = given.unwrap_or_else(|| default.to_owned());
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&base)).with_writer(std::io::stderr);
+    // Told of on standard error, an error of standard error would be a panic: a full disk under the log must not end work.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&base))
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let reload: Reload = match format {
         LogFormat::Text => {
             let builder = builder.with_target(false).with_ansi(use_colour()).with_filter_reloading();
@@ -52,7 +60,15 @@ pub fn start_logging(format: LogFormat, debug: bool) -> Arc<Levels> {
             Box::new(move |filter| handle.reload(filter))
         }
         LogFormat::Json => {
-            let builder = builder.json().flatten_event(true).with_current_span(true).with_filter_reloading();
+            let builder = builder.fmt_fields(JsonFields::new()).event_format(format::Json);
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Box::new(move |filter| handle.reload(filter))
+        }
+        LogFormat::Oslo => {
+            let builder = builder.fmt_fields(JsonFields::new()).event_format(format::Oslo::new());
+            let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();
             builder.init();
             Box::new(move |filter| handle.reload(filter))
@@ -149,7 +165,9 @@ pub struct Telemetry {
 /// # Errors
 /// Another recorder is installed.
 pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
-    Ok(PrometheusBuilder::new().install_recorder()?)
+    let handle = PrometheusBuilder::new().set_buckets(control::measure::BUCKETS)?.install_recorder()?;
+    control::measure::describe();
+    Ok(handle)
 }
 
 /// Prints an error and its causes in one line.

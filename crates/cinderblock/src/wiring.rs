@@ -88,19 +88,27 @@ fn open_driver(section: &model::config::Section<'_>) -> anyhow::Result<SharedDri
 }
 
 async fn start_target(boot: &Boot, cloud: &Cloud, node: &Node) -> anyhow::Result<Arc<TargetRole>> {
-    let listen = boot.iscsi_listen;
-    let mut settings = TargetSettings { portals: vec![listen], advertised: Vec::new() };
-    if listen.ip().is_unspecified() {
+    let portals = boot.iscsi_listen.clone();
+    let mut advertised = Vec::new();
+    if portals.iter().any(|portal| portal.ip().is_unspecified()) {
         let section = boot.config.default_section();
         let text: String = section.require("target_ip_address")?;
-        let address = text
+        let address: std::net::IpAddr = text
             .parse()
             .map_err(|_| section.error("target_ip_address", format!("{text:?} is not an IP address")))?;
-        settings.advertised.push(std::net::SocketAddr::new(address, listen.port()));
+        advertised.extend(portals.iter().map(|portal| match portal.ip().is_unspecified() {
+            true => std::net::SocketAddr::new(address, portal.port()),
+            false => *portal,
+        }));
     }
-    TargetRole::start(cloud.clone(), &node.host, node.backends.clone(), settings)
-        .await
-        .with_context(|| format!("the target cannot use {listen} (--iscsi-listen chooses another)"))
+    let names: Vec<String> = portals.iter().map(ToString::to_string).collect();
+    let settings = TargetSettings { portals, advertised };
+    TargetRole::start(cloud.clone(), &node.host, node.backends.clone(), settings).await.with_context(|| {
+        format!(
+            "the target cannot use {} (--iscsi-listen chooses another, target_ip_address in a backend's section)",
+            names.join(", ")
+        )
+    })
 }
 
 /// Class paths of Cinder's backup drivers that we have.

@@ -20,6 +20,21 @@ pub struct Job {
     /// The step that runs or failed.
     #[serde(default)]
     pub step: Option<String>,
+    /// All steps of its operation, in order.
+    #[serde(default)]
+    pub steps: Vec<String>,
+    #[serde(default)]
+    pub attempts: u64,
+    /// Why nobody works on it now.
+    #[serde(default)]
+    pub waits: Option<JobWaits>,
+    #[serde(default)]
+    pub can_be_cancelled: bool,
+    #[serde(default)]
+    pub cancel_requested: bool,
+    /// Where the scheduler put it and why; for administrators.
+    #[serde(default)]
+    pub scheduling: Option<Scheduling>,
     #[serde(default)]
     pub progress: JobProgress,
     #[serde(default)]
@@ -41,6 +56,67 @@ pub struct JobProgress {
     pub done: u64,
     #[serde(default)]
     pub total: u64,
+}
+
+/// What a job waits for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobWaits {
+    /// `lock`, `retry`, `service`, `turn`.
+    #[serde(rename = "for")]
+    pub what: String,
+    pub message: String,
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A decision of the scheduler.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// The pool; none will do without it.
+    #[serde(default)]
+    pub chosen: Option<String>,
+    /// Why none will do.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// What became of every pool.
+    #[serde(default)]
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What became of a pool.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub pool: String,
+    /// `refused`, `weighed`, `set_aside`.
+    pub outcome: String,
+    /// The filter that refused it.
+    #[serde(default)]
+    pub filter: Option<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub total: Option<f64>,
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Scheduling {
+    /// A line a pool, the chosen one first.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.chosen.iter().map(|pool| format!("chosen {pool}")).collect();
+        lines.extend(self.reason.clone());
+        for verdict in &self.verdicts {
+            let total = verdict.total.map(|total| format!(", weight {total:.3}")).unwrap_or_default();
+            let reason = verdict.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let filter = verdict.filter.as_deref().map(|filter| format!(" by {filter}")).unwrap_or_default();
+            lines.push(format!(
+                "{} {}{filter}{reason}{total}",
+                verdict.pool,
+                verdict.outcome.replace('_', " ")
+            ));
+        }
+        lines
+    }
 }
 
 impl Job {

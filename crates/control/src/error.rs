@@ -133,6 +133,17 @@ impl From<db::Error> for Error {
     fn from(error: db::Error) -> Self {
         match error {
             db::Error::BadSortKey(_) => Self::InvalidInput("Invalid sort key".into()),
+            error if error.is_full() => {
+                tracing::error!(%error, "the database has no room");
+                Self::Unavailable(
+                    "The service's database has run out of space. Nothing was changed; try again later."
+                        .into(),
+                )
+            }
+            error if error.is_away() => {
+                tracing::error!(%error, "the database is away");
+                Self::Unavailable("The service's database is not available. Please try again later.".into())
+            }
             other => Self::Internal(Box::new(other)),
         }
     }

@@ -18,6 +18,7 @@ pub mod group_type;
 pub mod host;
 pub mod job;
 pub mod locks;
+pub mod measure;
 pub mod message;
 pub mod node;
 pub mod operations;

@@ -61,6 +61,32 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
+impl FindingKind {
+    /// All there are.
+    pub const ALL: [Self; 7] = [
+        Self::Leaked,
+        Self::HalfMade,
+        Self::Unknown,
+        Self::Missing,
+        Self::OrphanExport,
+        Self::Stuck,
+        Self::Miscounted,
+    ];
+
+    /// As reports and measures spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Leaked => "leaked",
+            Self::HalfMade => "half-made",
+            Self::Unknown => "unknown",
+            Self::Missing => "missing",
+            Self::OrphanExport => "orphan-export",
+            Self::Stuck => "stuck",
+            Self::Miscounted => "miscounted",
+        }
+    }
+}
+
 impl Report {
     fn add(
         &mut self,
@@ -290,6 +316,12 @@ impl Cloud {
         loop {
             match self.reconcile(&node, How::Repair).await {
                 Ok(report) => {
+                    let counts = report.counts();
+                    for kind in FindingKind::ALL {
+                        let found = counts.get(&kind).copied().unwrap_or(0);
+                        metrics::gauge!("cinderblock_reconcile_findings", "kind" => kind.name())
+                            .set(found as f64);
+                    }
                     for finding in &report.findings {
                         tracing::warn!(kind = ?finding.kind, subject = finding.subject, detail = finding.detail,
                             repaired = finding.repaired, "reconciler");

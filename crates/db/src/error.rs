@@ -51,6 +51,41 @@ impl Error {
         }
     }
 
+    /// Whether the database has no room to write: the transaction is gone, what was committed before stays (SQLite 13; PostgreSQL
+    /// 53100; MySQL 1021 and 1114, and 3 when a temporary file could not be written).
+    pub fn is_full(&self) -> bool {
+        let error = match self {
+            Self::Sql(sqlx::Error::Database(error)) => error,
+            // Told on by a transaction that failed for several.
+            Self::Sql(sqlx::Error::Protocol(text)) => return text.contains("database or disk is full"),
+            _ => return false,
+        };
+        if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+            return matches!(error.number(), 3 | 1021 | 1114);
+        }
+        matches!(error.code().as_deref(), Some("13" | "53100"))
+    }
+
+    /// Whether the database cannot be reached or cannot work just now: nothing is wrong with what was asked of it.
+    pub fn is_away(&self) -> bool {
+        let Self::Sql(error) = self else { return false };
+        match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed => true,
+            // SQLite's primary codes of I/O errors and of files that cannot be opened; PostgreSQL's classes 08 (connections) and
+            // 57P (shutting down).
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| match code.len() {
+                5 => code.starts_with("08") || code.starts_with("57P"),
+                _ => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 10 | 14)),
+            }),
+            _ => false,
+        }
+    }
+
     /// Whether a unique constraint refused the row.
     pub fn is_duplicate(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.is_unique_violation())

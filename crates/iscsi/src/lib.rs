@@ -18,5 +18,5 @@ pub use chap::{Chap, Credential};
 pub use initiator::{Discovered, InitiatorConfig, InitiatorError, InitiatorLimits, RemoteLun, send_targets};
 pub use scsi::reservation::{ReservationState, ReservationStore};
 pub use target::export::{Access, Export, Grant, Lun};
-pub use target::session::SessionReport;
+pub use target::session::{SessionReport, Totals};
 pub use target::{Limits, Target, TargetConfig, TargetError};

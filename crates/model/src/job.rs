@@ -90,6 +90,10 @@ pub struct Job {
     pub created_at: Time,
     pub started_at: Option<Time>,
     pub finished_at: Option<Time>,
+    /// It is not claimed before.
+    pub run_after: Time,
+    /// Until when its latest claim holds; `None`: it is not claimed.
+    pub lease_until: Option<Time>,
     pub locks: Vec<Lock>,
 }
 

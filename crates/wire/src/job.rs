@@ -1,11 +1,26 @@
 //! Jobs, under our own `/cinderblock/v1`.
 
 use model::job::Job;
+use serde_json::Value;
 
 use crate::{Object, object, time};
 
-/// A job; `step` is the one that runs or is next. Its request and what its steps found out stay inside: they may name what the caller must not see.
-pub fn detail(job: &Job, step: Option<&str>) -> Object {
+/// What is said of a job beyond its row.
+#[derive(Debug, Clone, Default)]
+pub struct About<'a> {
+    /// The step that runs, is next, or failed.
+    pub step: Option<&'a str>,
+    /// All steps of its operation.
+    pub steps: &'a [&'static str],
+    pub can_be_cancelled: bool,
+    /// Why nobody works on it now.
+    pub waits: Value,
+    /// The scheduler's reasoning.
+    pub decision: Option<&'a Value>,
+}
+
+/// A job. Its request and what its steps found out stay inside: they may name what the caller must not see.
+pub fn detail(job: &Job, about: &About<'_>) -> Object {
     object! {
         "id": job.id,
         "operation": job.operation,
@@ -15,11 +30,15 @@ pub fn detail(job: &Job, step: Option<&str>) -> Object {
         "user_id": job.user_id,
         "request_id": job.request_id,
         "state": job.state,
-        "step": step,
+        "step": about.step,
+        "steps": about.steps,
         "steps_done": job.steps_done,
         "attempts": job.attempts,
         "progress": serde_json::json!({ "done": job.progress_done, "total": job.progress_total }),
+        "waits": about.waits,
+        "can_be_cancelled": about.can_be_cancelled,
         "cancel_requested": job.cancel_requested,
+        "scheduling": about.decision,
         "error": job.error,
         "queue": job.queue,
         "owner": job.owner,

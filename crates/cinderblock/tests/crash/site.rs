@@ -1,4 +1,5 @@
 //! A service in a directory of its own: the real binary, started, killed, started again.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 pub struct Site {
     dir: tempfile::TempDir,
-    port: u16,
-    iscsi_port: u16,
+    pub port: u16,
+    pub iscsi_port: u16,
     child: Option<Child>,
-    http: reqwest::Client,
+    pub http: reqwest::Client,
 }
 
 fn free_port() -> u16 {
@@ -45,7 +46,7 @@ impl Site {
         self.dir.path()
     }
 
-    fn volumes(&self) -> PathBuf {
+    pub fn volumes(&self) -> PathBuf {
         self.path().join("volumes")
     }
 
@@ -95,7 +96,8 @@ impl Site {
         self.start_with(&kill.into_iter().chain(fail).collect::<Vec<_>>()).await;
     }
 
-    async fn start_with(&mut self, environment: &[(&str, &str)]) {
+    /// Starts the service with these variables.
+    pub async fn start_with(&mut self, environment: &[(&str, &str)]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -144,6 +146,14 @@ impl Site {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         false
+    }
+
+    /// Ends the service as the kernel would, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("is there");
+            child.wait().expect("can be waited for");
+        }
     }
 
     /// Stops the service as an operator would; it must exit cleanly.
@@ -280,6 +290,18 @@ impl Site {
         device.flush().await.expect("flushes");
     }
 
+    /// Writes the first bytes of a stopped service's volume, durably.
+    pub async fn fill_first(&self, volume: &str, seed: u8, bytes: u64) {
+        let device = self.device(volume, OpenMode::Write).await;
+        for at in (0..bytes).step_by(BLOCK) {
+            // No two blocks are the same, so that nothing is saved by finding them again.
+            let mut block = pattern(seed, at);
+            block[..8].copy_from_slice(&at.to_le_bytes());
+            device.write(at, &block).await.expect("writes");
+        }
+        device.flush().await.expect("flushes");
+    }
+
     /// Compares a stopped service's volume with the pattern.
     pub async fn check(&self, volume: &str, seed: u8) {
         let device = self.device(volume, OpenMode::Read).await;
@@ -305,6 +327,22 @@ impl Site {
             scheduler: control::scheduler::Options::default(),
             sealer: Sealer::new(&model::Secret::new(key)),
         })
+    }
+
+    /// Attaches a volume through the API and logs in as its host.
+    pub async fn login(&self, volume: &str) -> (String, Arc<iscsi::RemoteLun>) {
+        let initiator = "iqn.2026-11.test:whole";
+        let connector = json!({ "initiator": initiator, "host": "whole", "ip": "127.0.0.1" });
+        let body = json!({ "attachment": { "volume_uuid": volume, "connector": connector } });
+        let made = self.call("POST", "/v3/attachments", Some(body)).await["attachment"].take();
+        let id = made["id"].as_str().expect("an id").to_owned();
+        let complete = Some(json!({ "os-complete": null }));
+        self.call("POST", &format!("/v3/attachments/{id}/action"), complete).await;
+        let text = |key: &str| made["connection_info"][key].as_str().expect("a text").to_owned();
+        let mut config = iscsi::InitiatorConfig::new(text("target_portal"), text("target_iqn"), 0, initiator);
+        let secret = model::Secret::new(text("auth_password"));
+        config.chap = Some(iscsi::Chap { user: text("auth_username"), secret, mutual: None });
+        (id, iscsi::RemoteLun::connect(config).await.expect("logs in"))
     }
 
     /// Logs in as an attachment's host and compares the volume with the pattern.
@@ -378,7 +416,7 @@ impl Drop for Site {
     }
 }
 
-const BLOCK: usize = 64 << 10;
+pub const BLOCK: usize = 64 << 10;
 
 /// Some places over the whole device, its first and last block among them.
 fn places(size: u64) -> impl Iterator<Item = u64> {
@@ -386,6 +424,6 @@ fn places(size: u64) -> impl Iterator<Item = u64> {
     (0..16u64).map(move |n| (last / 15 * n) / BLOCK as u64 * BLOCK as u64)
 }
 
-fn pattern(seed: u8, at: u64) -> Vec<u8> {
+pub fn pattern(seed: u8, at: u64) -> Vec<u8> {
     (0..BLOCK).map(|n| seed ^ (n as u8).wrapping_mul(31) ^ (at >> 16) as u8).collect()
 }

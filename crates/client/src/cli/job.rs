@@ -92,7 +92,7 @@ impl Session {
     }
 
     fn show_jobs(&self, jobs: &[Job]) -> Result<()> {
-        let header = ["id", "operation", "resource", "state", "step", "progress", "created"];
+        let header = ["id", "operation", "resource", "state", "step", "progress", "waits for", "created"];
         self.output.list(&header, jobs, |job| {
             vec![
                 job.id.clone(),
@@ -101,25 +101,45 @@ impl Session {
                 job.state.clone(),
                 or_dash(job.step.as_deref()),
                 progress(job),
+                or_dash(job.waits.as_ref().map(|waits| waits.message.as_str())),
                 seconds(job.created_at.as_deref()),
             ]
         })
     }
 
     fn show_job(&self, job: &Job) -> Result<()> {
+        let scheduling = job.scheduling.as_ref().map(|decision| decision.lines().join("\n"));
+        let cancel = match (job.cancel_requested, job.can_be_cancelled) {
+            (true, _) => "asked for",
+            (false, true) => "possible",
+            (false, false) => "-",
+        };
         let fields = [
             ("id", job.id.clone()),
             ("operation", job.operation.clone()),
             ("resource", format!("{} {}", job.resource_type, job.resource_id)),
             ("state", job.state.clone()),
-            ("step", or_dash(job.step.as_deref())),
+            ("step", step(job)),
             ("progress", progress(job)),
+            ("attempts", job.attempts.to_string()),
+            ("waits for", or_dash(job.waits.as_ref().map(|waits| waits.message.as_str()))),
+            ("cancel", cancel.to_owned()),
+            ("scheduling", or_dash(scheduling.as_deref())),
             ("error", or_dash(job.error.as_deref())),
             ("created", seconds(job.created_at.as_deref())),
             ("started", seconds(job.started_at.as_deref())),
             ("finished", seconds(job.finished_at.as_deref())),
         ];
         self.output.one(job, &fields)
+    }
+}
+
+/// The step among all: `export (1 of 2)`.
+fn step(job: &Job) -> String {
+    let Some(step) = &job.step else { return "-".to_owned() };
+    match job.steps.iter().position(|name| name == step) {
+        Some(at) => format!("{step} ({} of {})", at + 1, job.steps.len()),
+        None => step.clone(),
     }
 }
 

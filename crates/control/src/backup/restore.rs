@@ -265,7 +265,9 @@ async fn fail(work: &Work, tx: &mut Tx, failure: &Failure) -> db::Result<()> {
     let (action, otherwise) = (message::Action::BackupRestore, Detail::BackupRestoreFailed);
     let ttl = work.cloud.settings.message_ttl;
     message::leave(tx, &work.job, "VOLUME_BACKUP", action, failure, otherwise, ttl).await?;
-    db::transition::finish_volume(tx, request.volume_id, VolumeOp::Restore, Outcome::Failed, work.by())
-        .await?;
+    // Cancelled before it was begun, it has overwritten nothing.
+    let untouched = !request.new && work.job.data["failure"]["data"]["begun"] == false;
+    let outcome = if untouched { Outcome::Undone } else { Outcome::Failed };
+    db::transition::finish_volume(tx, request.volume_id, VolumeOp::Restore, outcome, work.by()).await?;
     db::transition::finish_backup(tx, id, BackupOp::Restore, Outcome::Failed, work.by()).await
 }

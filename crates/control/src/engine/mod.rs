@@ -127,7 +127,7 @@ pub struct Failure {
     pub message: String,
     /// What the user is told (`messages`).
     pub detail: Detail,
-    /// What else is kept with the job, under `failure`.
+    /// What else is kept with the job: under `failure`, or under `waits` while it is tried again.
     pub data: Value,
 }
 
@@ -195,7 +195,8 @@ impl From<drivers::DriverError> for Failure {
         let text = with_causes(&error);
         match error.kind {
             ErrorKind::Stopped(stop) => stop.into(),
-            ErrorKind::Busy => Self::again(text),
+            // These texts name the caller's own things: they may be read while it is waited for.
+            ErrorKind::Busy => Self { data: serde_json::json!({ "busy": text }), ..Self::again(text) },
             ErrorKind::NoSpace => Self::permanent(text).telling(Detail::NotEnoughSpace),
             _ => Self::permanent(text),
         }

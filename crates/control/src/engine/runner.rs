@@ -8,6 +8,7 @@ use model::job::{Claim, Job, JobState, Stop};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::{Act, At, Failure, FailureKind, Operation, Step, Work, fault};
 use crate::bus::Listener;
@@ -95,6 +96,11 @@ impl Runner {
                     if job.cancel_requested {
                         claim.cancel();
                     }
+                    if job.attempts == 1 {
+                        let operation = job.operation.clone();
+                        metrics::histogram!("cinderblock_job_wait_seconds", "operation" => operation)
+                            .record(age(&job));
+                    }
                     let (this, stop) = (self.clone(), stop.clone());
                     self.tasks.spawn(async move {
                         this.carry(*job, claim, stop).await;
@@ -103,7 +109,10 @@ impl Runner {
                         this.cloud.bus.ring(&this.config.queues[0]);
                     });
                 }
-                Ok(Claimed::Waits { lock }) => tracing::debug!(job.id = %id, lock, "waits for a lock"),
+                Ok(Claimed::Waits { lock }) => {
+                    metrics::counter!("cinderblock_lock_waits_total").increment(1);
+                    tracing::debug!(job_id = %id, lock, "waits for a lock");
+                }
                 Ok(Claimed::No) => {}
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),
@@ -113,13 +122,19 @@ impl Runner {
     }
 
     async fn carry(&self, job: Job, claim: Claim, stop: CancellationToken) {
-        let id = job.id;
-        let renewing = self.renew(&claim);
-        let working = self.work(job, &claim, &stop);
-        tokio::select! {
-            () = renewing => tracing::warn!(job.id = %id, "the claim was lost; another may carry the job on"),
-            () = working => {}
-        }
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let span = tracing::info_span!("job", request_id = text(&job.request_id), user_id = text(&job.user_id),
+            project_id = text(&job.project_id), job_id = %job.id, operation = %job.operation,
+            resource = %job.resource.id, epoch = job.epoch);
+        let carried = async {
+            let renewing = self.renew(&claim);
+            let working = self.work(job, &claim, &stop);
+            tokio::select! {
+                () = renewing => tracing::warn!("the claim was lost; another may carry the job on"),
+                () = working => {}
+            }
+        };
+        carried.instrument(span).await;
     }
 
     /// Renews the lease until it is lost.
@@ -145,7 +160,7 @@ impl Runner {
                     claim.lose();
                     return;
                 }
-                Err(error) => tracing::warn!(job.id = %claim.job, %error, "renewing a lease"),
+                Err(error) => tracing::warn!(%error, "renewing a lease"),
             }
         }
     }
@@ -169,24 +184,20 @@ impl Runner {
                 match db::job::is_cancelled(&mut self.cloud.db.read(), claim.job).await {
                     Ok(true) => claim.cancel(),
                     Ok(false) => {}
-                    Err(error) => tracing::warn!(job.id = %claim.job, %error, "looking at a job"),
+                    Err(error) => tracing::warn!(%error, "looking at a job"),
                 }
             }
         }
     }
 
     async fn work(&self, job: Job, claim: &Claim, stop: &CancellationToken) {
-        let span = tracing::info_span!("job", job.id = %job.id, operation = %job.operation, epoch = job.epoch,
-            resource = %job.resource.id, request_id = job.request_id.as_deref().unwrap_or(""));
-        let _entered = tracing::Instrument::instrument(async {}, span.clone());
         let Some(operation) = operations::find(&job.operation) else {
-            tracing::error!(parent: &span, "no such operation in this version");
+            tracing::error!("no such operation in this version");
             return;
         };
         let mut run = Run { runner: self, operation, job, claim };
-        let result = tracing::Instrument::instrument(run.carry_on(stop), span.clone()).await;
-        if let Err(failure) = result {
-            tracing::warn!(parent: &span, error = failure.message, "stopped: the job stays for its next claim");
+        if let Err(failure) = run.carry_on(stop).await {
+            tracing::warn!(error = failure.message, "stopped: the job stays for its next claim");
         }
     }
 }
@@ -258,7 +269,10 @@ impl Run<'_> {
 
     /// Runs a step and records it as complete.
     async fn step(&mut self, step: &Step) -> Result<(), Failure> {
-        self.claim.check()?;
+        if let Err(stop) = self.claim.check() {
+            let begun = self.job.attempts > 1 || self.job.steps_done > 0;
+            return Err(Failure { data: serde_json::json!({ "begun": begun }), ..Failure::from(stop) });
+        }
         if fault::fails(self.operation.name, step.name) {
             return Err(Failure::permanent("this step was told to fail"));
         }
@@ -291,7 +305,11 @@ impl Run<'_> {
         cloud.commit(tx).await?;
         self.claim.renew(asked, self.runner.config.lease);
         self.job = job;
-        tracing::debug!(step = step.name, ms = started.elapsed().as_millis() as u64, "step complete");
+        let took = started.elapsed();
+        let (operation, name) = (self.operation.name, step.name);
+        metrics::histogram!("cinderblock_job_step_seconds", "operation" => operation, "step" => name)
+            .record(took);
+        tracing::debug!(step = name, duration_ms = took.as_secs_f64() * 1e3, "step complete");
         Ok(())
     }
 
@@ -309,7 +327,7 @@ impl Run<'_> {
         self.claim.check()?;
         self.runner.cloud.commit(tx).await?;
         fault::point(self.operation.name, "finish", "after");
-        tracing::info!("done");
+        self.ended(JobState::Done);
         Ok(())
     }
 
@@ -319,7 +337,17 @@ impl Run<'_> {
             FailureKind::Again if self.job.attempts < ATTEMPTS => {
                 let delay = Duration::from_millis(100 << self.job.attempts.min(7));
                 tracing::info!(error = failure.message, ?delay, "will be tried again");
+                metrics::counter!("cinderblock_job_retries_total", "operation" => self.operation.name)
+                    .increment(1);
+                if let Some(data) = self.job.data.as_object_mut() {
+                    data.insert("waits".into(), failure.data);
+                }
                 self.leave(Next::Later { delay_us: delay.as_micros() as i64, error: failure.message }).await
+            }
+            FailureKind::Cancelled => {
+                tracing::info!("cancelled: taking back what was done");
+                self.turn_round(&failure).await?;
+                self.undo(failure).await
             }
             _ => {
                 tracing::error!(error = failure.message, "failed");
@@ -332,6 +360,7 @@ impl Run<'_> {
     async fn turn_round(&mut self, failure: &Failure) -> Result<(), Failure> {
         let mut tx = self.runner.cloud.db.begin().await?;
         let mut job = self.job.clone();
+        let step = self.operation.steps.get(job.steps_done as usize).map(|step| step.name);
         // The step that failed may have begun: it is undone too.
         job.steps_done = (job.steps_done + 1).min(self.operation.steps.len() as i32);
         if let Some(data) = job.data.as_object_mut() {
@@ -342,6 +371,7 @@ impl Run<'_> {
                     "elsewhere": failure.kind == FailureKind::Elsewhere,
                     "detail": failure.detail.id(),
                     "data": failure.data,
+                    "step": step,
                 }),
             );
         }
@@ -425,6 +455,24 @@ impl Run<'_> {
             lost @ Stop::LeaseLost => Err(lost),
         })?;
         self.runner.cloud.commit(tx).await?;
+        self.ended(state);
         Ok(())
     }
+
+    fn ended(&self, state: JobState) {
+        let (operation, seconds) = (self.operation.name, age(&self.job));
+        metrics::histogram!("cinderblock_job_seconds", "operation" => operation, "outcome" => state.as_str())
+            .record(seconds);
+        tracing::info!(
+            outcome = state.as_str(),
+            attempts = self.job.attempts,
+            duration_ms = seconds * 1e3,
+            "job ended"
+        );
+    }
+}
+
+/// Seconds since a job was made; this machine's clock and the database's may differ a little.
+fn age(job: &Job) -> f64 {
+    (chrono::Utc::now() - job.created_at).as_seconds_f64().max(0.0)
 }

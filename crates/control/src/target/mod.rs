@@ -23,6 +23,7 @@ use model::block::Device;
 use model::{AttachMode, GiB, VolumeId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::cloud::Cloud;
 use crate::engine::Failure;
@@ -128,6 +129,11 @@ impl TargetRole {
         self.target.sessions()
     }
 
+    /// What all sessions have done since this role began.
+    pub fn totals(&self) -> iscsi::Totals {
+        self.target.totals()
+    }
+
     /// The volumes that are served now.
     pub fn volumes(&self) -> Vec<VolumeId> {
         lock(&self.served).keys().copied().collect()
@@ -186,7 +192,7 @@ impl TargetRole {
     /// The volume cannot be opened or served, or the database is away: worth repeating unless it says otherwise.
     pub async fn sync(self: &Arc<Self>, volume: VolumeId) -> Result<(), Failure> {
         let this = self.clone();
-        let change = self.changes.spawn(async move {
+        let change = async move {
             let gate = lock(&this.gates).entry(volume).or_default().clone();
             let result = {
                 let _alone = gate.lock().await;
@@ -203,7 +209,9 @@ impl TargetRole {
             }
             drop(gates);
             result
-        });
+        };
+        // What it logs belongs to whoever asked.
+        let change = self.changes.spawn(change.in_current_span());
         change.await.unwrap_or_else(|error| Err(Failure::again(format!("serving volume {volume}: {error}"))))
     }
 

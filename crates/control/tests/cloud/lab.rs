@@ -133,7 +133,7 @@ impl Lab {
             limit: 10,
         };
         let jobs = self.cloud.job_list(context, &wanted).await.expect("lists");
-        jobs.into_iter().next().expect("there is one")
+        jobs.into_iter().next().expect("there is one").job
     }
 
     /// Waits until the job on a resource is in this queue.

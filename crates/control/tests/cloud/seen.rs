@@ -82,7 +82,7 @@ async fn an_owner_reads_no_internals() {
         let (lab, id) = (&lab, snapshot.id);
         async move {
             let wanted = ListJobs { resource_id: Some(id.to_string()), ..all(true) };
-            lab.cloud.job_list(&context, &wanted).await.unwrap().remove(0)
+            lab.cloud.job_list(&context, &wanted).await.unwrap().remove(0).job
         }
     };
     let (mine, whole) = (job(me.clone()).await, job(admin()).await);

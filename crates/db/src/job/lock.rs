@@ -213,6 +213,58 @@ pub async fn held(from: &mut impl Read) -> Result<Vec<Held>> {
         .collect()
 }
 
+/// Why a job cannot have one of its locks now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// Who waits.
+    pub job: JobId,
+    /// The lock's name.
+    pub lock: String,
+    /// Who has it, or wants it and came earlier.
+    pub by: JobId,
+    /// Whether that one has it.
+    pub held: bool,
+}
+
+/// For each of these jobs that cannot have all its locks now, what it waits for: holders first, then those before it in the queue.
+///
+/// # Errors
+/// The database is away.
+pub async fn blocked(from: &mut impl Read, jobs: &[JobId], lease_us: i64) -> Result<Vec<Blocked>> {
+    let mut found = Vec::new();
+    for some in jobs.chunks(200) {
+        let held = format!(
+            "SELECT l.job_id AS waiting, l.name, w.job_id AS blocking FROM job_locks l JOIN workers w ON w.lock_name = l.name \
+             JOIN jobs j ON j.id = w.job_id WHERE l.job_id IN ({}) AND w.resource_type = 'held' AND w.job_id <> l.job_id \
+             AND (w.lock_mode = 'exclusive' OR l.mode = 'exclusive') AND {LIVE} ORDER BY w.id",
+            marks(some.len())
+        );
+        let wanted = format!(
+            "SELECT m.job_id AS waiting, m.name, l.job_id AS blocking FROM job_locks m JOIN jobs me ON me.id = m.job_id \
+             JOIN job_locks l ON l.name = m.name JOIN jobs j ON j.id = l.job_id WHERE m.job_id IN ({}) \
+             AND l.job_id <> m.job_id AND (l.mode = 'exclusive' OR m.mode = 'exclusive') \
+             AND (j.ticket < me.ticket OR (j.ticket = me.ticket AND j.id < me.id)) \
+             AND j.state IN ('queued', 'running', 'undoing') AND (j.lease_until IS NULL OR j.lease_until < {{now}}) \
+             AND j.wanted_at >= {{now}} - ? ORDER BY j.ticket, j.id",
+            marks(some.len())
+        );
+        let ids = || some.iter().map(ToString::to_string);
+        for (text, held) in
+            [(sql(held).bind_all(ids()), true), (sql(wanted).bind_all(ids()).bind(lease_us), false)]
+        {
+            for row in from.rows(text).await? {
+                found.push(Blocked {
+                    job: row.parse("job_locks", "waiting")?,
+                    lock: row.get("name")?,
+                    by: row.parse("job_locks", "blocking")?,
+                    held,
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Removes lock rows that serve nobody, at most 500: holders whose claim is over, gates of names that no job mentions.
 ///
 /// # Errors

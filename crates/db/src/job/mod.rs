@@ -20,7 +20,7 @@ use crate::conn::{Db, Read, Tx};
 use crate::error::{Error, Result};
 use crate::sql::{Row, marks, sql};
 
-pub use lock::{Held, held, purge_gates};
+pub use lock::{Blocked, Held, blocked, held, purge_gates};
 
 /// What a new job is made of.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ pub enum Claimed {
 }
 
 const ACTIVE: &str = "state IN ('queued', 'running', 'undoing')";
+/// Cancelled before anybody began it: it ends without its locks.
+const NOT_BEGUN: &str = "(cancel_requested AND attempts = 0)";
 const UNCLAIMED: &str = "(lease_until IS NULL OR lease_until < {now})";
 
 /// Records a job in the transaction of its request and rings its queue on commit. Its ticket comes after all there are: one clock
@@ -95,7 +97,7 @@ pub async fn insert(tx: &mut Tx, job: NewJob) -> Result<()> {
 pub async fn claimable(db: &Db, queues: &[String], limit: u32, lease_us: i64) -> Result<Vec<JobId>> {
     let text = format!(
         "SELECT id FROM jobs WHERE queue IN ({}) AND {ACTIVE} AND {UNCLAIMED} AND run_after <= {{now}} \
-         AND NOT ({}) ORDER BY ticket, id LIMIT ?",
+         AND ({NOT_BEGUN} OR NOT ({})) ORDER BY ticket, id LIMIT ?",
         marks(queues.len()),
         lock::BLOCKED
     );
@@ -118,6 +120,9 @@ pub async fn claim(db: &Db, id: JobId, owner: &str, lease_us: i64) -> Result<Cla
     let text = format!("SELECT * FROM jobs WHERE id = ? AND {ACTIVE} AND {UNCLAIMED} {{for_update}}");
     let Some(row) = tx.row(sql(text).bind(id)).await? else { return Ok(Claimed::No) };
     let mut job = Job { locks, ..read(&row)? };
+    if job.cancel_requested && job.attempts == 0 {
+        job.locks.clear();
+    }
     if let Some(lock) = lock::first_refused(&mut tx, &job, lease_us).await? {
         tx.exec(sql("UPDATE jobs SET wanted_at = {now} WHERE id = ?").bind(id)).await?;
         tx.commit().await?;
@@ -435,6 +440,66 @@ pub struct Wanted {
     pub limit: u32,
 }
 
+/// Jobs by their ids, in no order; without their locks.
+///
+/// # Errors
+/// The database is away.
+pub async fn get_all(from: &mut impl Read, ids: &[JobId]) -> Result<Vec<Job>> {
+    let mut found = Vec::new();
+    for some in ids.chunks(200) {
+        let text = format!("SELECT * FROM jobs WHERE id IN ({})", marks(some.len()));
+        for row in from.rows(sql(text).bind_all(some.iter().map(ToString::to_string))).await? {
+            found.push(read(&row)?);
+        }
+    }
+    Ok(found)
+}
+
+/// How many jobs there are of an operation in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    pub operation: String,
+    pub state: JobState,
+    pub jobs: i64,
+    /// Microseconds since the oldest of them was made.
+    pub oldest_us: i64,
+}
+
+/// The active jobs, counted.
+///
+/// # Errors
+/// The database is away.
+pub async fn counts(from: &mut impl Read) -> Result<Vec<Count>> {
+    let text = format!(
+        "SELECT operation, state, COUNT(*) AS n, {{now}} - MIN(created_at) AS oldest FROM jobs WHERE {ACTIVE} \
+         GROUP BY operation, state ORDER BY operation, state"
+    );
+    from.rows(sql(text))
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(Count {
+                operation: row.get("operation")?,
+                state: row.parse("jobs", "state")?,
+                jobs: row.get("n")?,
+                oldest_us: row.get("oldest")?,
+            })
+        })
+        .collect()
+}
+
+/// The active jobs without a live claim that have locks to take, oldest first; at most `limit`.
+///
+/// # Errors
+/// The database is away.
+pub async fn unclaimed_with_locks(from: &mut impl Read, limit: u32) -> Result<Vec<JobId>> {
+    let text = format!(
+        "SELECT id FROM jobs WHERE {ACTIVE} AND {UNCLAIMED} AND run_after <= {{now}} \
+         AND EXISTS (SELECT 1 FROM job_locks l WHERE l.job_id = jobs.id) ORDER BY ticket, id LIMIT ?"
+    );
+    from.rows(sql(text).bind(limit)).await?.iter().map(|row| row.parse("jobs", "id")).collect()
+}
+
 /// Jobs, newest first.
 ///
 /// # Errors
@@ -515,6 +580,8 @@ fn read(row: &Row) -> Result<Job> {
         created_at: moment(row.get("created_at")?),
         started_at: row.get::<Option<i64>>("started_at")?.map(moment),
         finished_at: row.get::<Option<i64>>("finished_at")?.map(moment),
+        run_after: moment(row.get("run_after")?),
+        lease_until: row.get::<Option<i64>>("lease_until")?.map(moment),
         locks: Vec::new(),
     })
 }

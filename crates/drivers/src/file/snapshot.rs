@@ -81,7 +81,10 @@ impl Backend {
         if state.files.len() > self.config.chain_max + TEMPORARY_MAX {
             return Err(DriverError::new(
                 ErrorKind::Busy,
-                format!("{} has too many overlays for now", owner.volume),
+                format!(
+                    "the chain of {} has all the overlays it may have ({}): it goes on when snapshots are deleted",
+                    owner.volume, self.config.chain_max
+                ),
             ));
         }
         let mut info = Info::load(&self.dir, &owner.volume)?;

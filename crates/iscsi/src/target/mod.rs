@@ -27,7 +27,7 @@ use crate::scsi::reservation::Reservations;
 use crate::scsi::unit::{Identity, LogicalUnit};
 use export::{Access, Export, ExportState, Lun};
 use registry::Registry;
-use session::{Session, SessionReport};
+use session::{Session, SessionReport, Totals};
 
 /// Bounds on what peers can make the target do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,6 +245,11 @@ impl Target {
     /// The sessions there are.
     pub fn sessions(&self) -> Vec<SessionReport> {
         self.registry.all_sessions().iter().map(|session| session.report()).collect()
+    }
+
+    /// What all sessions have done since the target began.
+    pub fn totals(&self) -> Totals {
+        self.registry.totals()
     }
 
     /// Stops: takes no more connections, ends every session, and waits until no command runs any more. Devices are

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::export::{Admission, ExportState};
-use super::session::{Counters, Session, port_name};
+use super::session::{Counters, Session, Totals, port_name};
 use super::{Limits, TargetConfig};
 use crate::login::auth::Credentials;
 use crate::login::{Granted, Purpose, Status};
@@ -22,6 +22,8 @@ const ORDERS: usize = 16;
 struct Sessions {
     by_tsih: HashMap<u16, Arc<Session>>,
     last_tsih: u16,
+    /// What those have done that have ended.
+    past: Totals,
 }
 
 /// Whether an identity is free.
@@ -47,7 +49,11 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.registry.sessions().by_tsih.remove(&self.session.tsih);
+        let mut sessions = self.registry.sessions();
+        if sessions.by_tsih.remove(&self.session.tsih).is_some() {
+            sessions.past = sessions.past.with(&self.session.report());
+        }
+        drop(sessions);
         self.session.ended.cancel();
     }
 }
@@ -81,6 +87,12 @@ impl Registry {
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// What all sessions have done so far.
+    pub fn totals(&self) -> Totals {
+        let sessions = self.sessions();
+        sessions.by_tsih.values().fold(sessions.past, |totals, session| totals.with(&session.report()))
     }
 
     pub const fn limits(&self) -> &Limits {

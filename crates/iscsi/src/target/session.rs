@@ -56,6 +56,31 @@ pub struct SessionReport {
     pub bytes_written: u64,
 }
 
+/// What all sessions of a target have done since it began, those that have ended too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Sessions that there have been.
+    pub sessions: u64,
+    pub commands: u64,
+    /// Bytes sent to initiators.
+    pub bytes_read: u64,
+    /// Bytes received from them.
+    pub bytes_written: u64,
+}
+
+impl Totals {
+    /// With what a session has done.
+    #[must_use]
+    pub const fn with(self, one: &SessionReport) -> Self {
+        Self {
+            sessions: self.sessions.wrapping_add(1),
+            commands: self.commands.wrapping_add(one.commands),
+            bytes_read: self.bytes_read.wrapping_add(one.bytes_read),
+            bytes_written: self.bytes_written.wrapping_add(one.bytes_written),
+        }
+    }
+}
+
 /// The name of an initiator port: the initiator's name and ISID (RFC 7143 4.4.1).
 pub fn port_name(initiator: &str, isid: [u8; 6]) -> String {
     format!("{initiator},i,{}", text::hex(&isid))
