@@ -9,6 +9,7 @@ pub mod auth;
 mod backup;
 mod call;
 mod catalogue;
+mod cluster;
 mod default_type;
 mod edge;
 mod encryption;

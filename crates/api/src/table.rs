@@ -6,8 +6,8 @@ use crate::route::Gate::{Caller, Open, Resource};
 use crate::route::{Route, action, delete, get, post, put, ring, run};
 use crate::schema::requests::*;
 use crate::{
-    attachment, backup, catalogue, default_type, encryption, group_type, host, job, message, qos, quota,
-    service, snapshot, transfer, volume, volume_action, volume_metadata, volume_type,
+    attachment, backup, catalogue, cluster, default_type, encryption, group_type, host, job, message, qos,
+    quota, service, snapshot, transfer, volume, volume_action, volume_metadata, volume_type,
 };
 
 /// `/v3`. Rows with fixed last segments stand before rows with parameters there.
@@ -40,6 +40,9 @@ pub const V3: &[Route] = &[
     action("/volumes/{id}/action", "os-extend_volume_completion", Resource(VolumeExtendCompletion),  &OS_EXTEND_VOLUME_COMPLETION, 202, run!(volume_action::extend_completion)),
     action("/volumes/{id}/action", "os-set_bootable",          Resource(VolumeUpdate),               &OS_SET_BOOTABLE,          200, run!(volume_action::set_bootable)),
     action("/volumes/{id}/action", "os-update_readonly_flag",  Resource(VolumeReadonly),             &OS_UPDATE_READONLY_FLAG,  202, run!(volume_action::set_readonly)),
+    action("/volumes/{id}/action", "os-show_image_metadata",   Resource(VolumeMetadataShow),         &OS_SHOW_IMAGE_METADATA,   200, run!(volume_action::show_image_metadata)),
+    action("/volumes/{id}/action", "os-set_image_metadata",    Resource(VolumeImageMetadataSet),     &OS_SET_IMAGE_METADATA,    200, run!(volume_action::set_image_metadata)),
+    action("/volumes/{id}/action", "os-unset_image_metadata",  Resource(VolumeImageMetadataRemove),  &OS_UNSET_IMAGE_METADATA,  200, run!(volume_action::unset_image_metadata)),
     action("/volumes/{id}/action", "revert",                   Resource(VolumeRevert),               &REVERT,                   202, run!(volume_action::revert)),
     action("/volumes/{id}/action", "os-reset_status",          Resource(VolumeResetStatus),          &OS_RESET_STATUS_VOLUME,   202, run!(volume_action::reset_status)),
     action("/volumes/{id}/action", "os-force_delete",          Resource(VolumeForceDelete),          &OS_FORCE_DELETE,          202, run!(volume_action::force_delete)),
@@ -167,6 +170,11 @@ pub const V3: &[Route] = &[
     get   ("/os-hosts",                            Caller(Hosts),                                  200, run!(host::list)),
     get   ("/os-hosts/{id}",                       Caller(Hosts),                                  200, run!(host::show)),
     put   ("/os-hosts/{id}",                       Caller(Hosts),            &HOST_UPDATE,         200, run!(host::update)),
+    get   ("/clusters",                            Caller(ClusterList),                            200, run!(cluster::list)),
+    get   ("/clusters/detail",                     Caller(ClusterList),                            200, run!(cluster::list_detail)),
+    get   ("/clusters/{id}",                       Caller(ClusterShow),                            200, run!(cluster::show)),
+    put   ("/clusters/enable",                     Caller(ClusterUpdate),    &CLUSTER_ENABLE,      200, run!(cluster::enable)),
+    put   ("/clusters/disable",                    Caller(ClusterUpdate),    &CLUSTER_DISABLE,     200, run!(cluster::disable)),
     get   ("/capabilities/{id}",                   Caller(CapabilitiesShow),                       200, run!(host::capabilities)),
     get   ("/os-availability-zone",                Open,                                           200, run!(service::zones)),
     get   ("/scheduler-stats/get_pools",           Caller(PoolList),                               200, run!(service::pools)),

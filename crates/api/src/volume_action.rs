@@ -14,7 +14,7 @@ use wire::{Object, volume as shape};
 use crate::answer::{Answer, Outcome};
 use crate::call::Call;
 use crate::fault::Fault;
-use crate::volume::id;
+use crate::volume::{id, metadata_answer};
 
 /// `os-reserve`.
 pub async fn reserve(call: Call) -> Outcome {
@@ -153,4 +153,23 @@ pub async fn revert(call: Call) -> Outcome {
     let snapshot = call.object("revert").text("snapshot_id");
     call.edge.cloud.volume_revert(&call.context, id(&call)?, snapshot.as_deref()).await?;
     Ok(Answer::none())
+}
+
+/// `os-show_image_metadata`.
+pub async fn show_image_metadata(call: Call) -> Outcome {
+    Ok(metadata_answer(&call.edge.cloud.volume_image_metadata(&call.context, id(&call)?).await?))
+}
+
+/// `os-set_image_metadata`.
+pub async fn set_image_metadata(call: Call) -> Outcome {
+    let wanted = call.object("os-set_image_metadata").texts("metadata").unwrap_or_default();
+    let all = call.edge.cloud.volume_image_metadata_set(&call.context, id(&call)?, &wanted).await?;
+    Ok(metadata_answer(&all))
+}
+
+/// `os-unset_image_metadata`.
+pub async fn unset_image_metadata(call: Call) -> Outcome {
+    let key = call.object("os-unset_image_metadata").text("key").unwrap_or_default();
+    call.edge.cloud.volume_image_metadata_unset(&call.context, id(&call)?, &key).await?;
+    Ok(Answer::bare())
 }

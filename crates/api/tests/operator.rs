@@ -266,3 +266,42 @@ async fn log_levels_are_known_words() {
         json!({"log_levels": []})
     );
 }
+
+#[tokio::test]
+async fn clusters_are_listed_filtered_and_switched() {
+    let service = service().await;
+    let mut tx = service.cloud.db.begin().await.expect("begins");
+    for text in [
+        "INSERT INTO clusters (name, \"binary\", race_preventer, frozen, deleted, disabled) \
+         VALUES ('c', 'cinder-volume', 0, FALSE, FALSE, FALSE)",
+        "UPDATE services SET cluster_name = 'c'",
+    ] {
+        tx.exec(db::sql::sql(text)).await.expect("writes");
+    }
+    tx.commit().await.expect("commits");
+    let get = |minor: u32, path: &'static str| service.call(minor, "GET", path, Value::Null);
+    let summary = json!({"name": "c", "binary": "cinder-volume", "state": "up", "status": "enabled"});
+    assert_eq!(get(25, "/v3/clusters?is_up=true").await.json(), json!({"clusters": [summary]}));
+    assert_eq!(get(25, "/v3/clusters?num_hosts=2").await.json(), json!({"clusters": []}));
+    let text = "Invalid input received: Invalid filter keys: frozen";
+    assert_eq!(get(25, "/v3/clusters?frozen=false").await.fault(), (400, text.into()));
+    let detail = get(26, "/v3/clusters/detail?frozen=false").await.json()["clusters"][0].clone();
+    assert_eq!(
+        (&detail["num_hosts"], &detail["num_down_hosts"], &detail["created_at"]),
+        (&json!(1), &json!(0), &json!(""))
+    );
+    assert_eq!(get(26, "/v3/clusters/c").await.json()["cluster"], detail);
+    let body = json!({"name": "c", "disabled_reason": " why "});
+    let disabled = service.call(7, "PUT", "/v3/clusters/disable", body).await.json();
+    assert_eq!(
+        (&disabled["cluster"]["status"], &disabled["cluster"]["disabled_reason"]),
+        (&json!("disabled"), &json!("why"))
+    );
+    let enabled = service.call(7, "PUT", "/v3/clusters/enable", json!({"name": "c"})).await.json();
+    assert_eq!(
+        (&enabled["cluster"]["status"], &enabled["cluster"]["disabled_reason"]),
+        (&json!("enabled"), &Value::Null)
+    );
+    let missing = service.call(7, "PUT", "/v3/clusters/enable", json!({"name": "x"})).await.fault();
+    assert_eq!(missing, (404, "Cluster {'binary': 'cinder-volume', 'name': 'x'} could not be found.".into()));
+}

@@ -177,3 +177,21 @@ async fn the_summary_shows_metadata_from_its_version_on() {
     let newest = json!({"volume-summary": {"total_count": 1, "total_size": 1, "metadata": {"k": ["v"]}}});
     assert_eq!(at(36).await.json(), newest);
 }
+
+#[tokio::test]
+async fn what_is_kept_of_an_image_is_shown_set_and_unset() {
+    let service = service().await;
+    let id = volume(&service, "v").await;
+    let path = format!("/v3/volumes/{id}/action");
+    let act = |name: &'static str, inner: Value| service.call(71, "POST", &path, json!({ name: inner }));
+    assert_eq!(act("os-show_image_metadata", Value::Null).await.json(), json!({"metadata": {}}));
+    let set = act("os-set_image_metadata", json!({"metadata": {"os_type": "linux", "a": "b"}})).await;
+    assert_eq!(set.json(), json!({"metadata": {"a": "b", "os_type": "linux"}}));
+    let unset = act("os-unset_image_metadata", json!({"key": "a"})).await;
+    assert_eq!((unset.status.as_u16(), unset.text.as_str()), (200, ""));
+    let again = act("os-unset_image_metadata", json!({"key": "a"})).await.fault();
+    assert_eq!(again, (404, format!("Glance metadata for volume/snapshot {id} cannot be found.")));
+    let shown = service.call(71, "GET", &format!("/v3/volumes/{id}"), Value::Null).await.json();
+    assert_eq!(shown["volume"]["volume_image_metadata"], json!({"os_type": "linux"}));
+    assert_eq!(shown["volume"]["metadata"], json!({"k": "v"}), "the user's is another");
+}

@@ -7,6 +7,7 @@ pub mod attachment;
 pub mod backup;
 pub mod bus;
 pub mod cloud;
+pub mod cluster;
 pub mod compute;
 pub mod context;
 mod default_type;

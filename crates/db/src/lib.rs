@@ -7,6 +7,7 @@
 pub mod attachment;
 pub mod backup;
 pub mod backup_record;
+pub mod cluster;
 mod conn;
 pub mod default_type;
 pub mod dialect;

@@ -9,6 +9,7 @@ pub mod attachment;
 pub mod backup;
 pub mod block;
 pub mod catalogue;
+pub mod cluster;
 pub mod config;
 pub mod connector;
 pub mod encryption;

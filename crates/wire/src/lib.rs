@@ -6,6 +6,7 @@
 
 pub mod attachment;
 pub mod backup;
+pub mod cluster;
 pub mod encryption;
 pub mod extension;
 pub mod group_type;

@@ -36,6 +36,7 @@ pub enum Resource {
     Pool,
     Service,
     Transfer,
+    Cluster,
 }
 
 /// What the service does differently for older callers.
@@ -135,7 +136,9 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(23), says: "volumes are deleted by force", effects: &[Query(Resource::Volume, "force")] },
     Change { at: v(24), says: "workers clean up", effects: &[Route("/workers")] },
     Change { at: v(25), says: "a group's volumes", effects: &[] },
-    Change { at: v(26), says: "failover of clusters", effects: &[Route("/os-services/failover"), Switch(ClusterReplication)] },
+    Change { at: v(26), says: "failover of clusters", effects: &[Route("/os-services/failover"), Switch(ClusterReplication),
+        Field(Resource::Cluster, "replication_status"), Field(Resource::Cluster, "frozen"), Field(Resource::Cluster, "active_backend_id"),
+        Query(Resource::Cluster, "replication_status"), Query(Resource::Cluster, "frozen"), Query(Resource::Cluster, "active_backend_id")] },
     Change { at: v(27), says: "attachments", effects: &[Route("/attachments")] },
     Change { at: v(28), says: "pools are filtered", effects: &[Switch(PoolFilters)] },
     Change { at: v(29), says: "group snapshots in pages", effects: &[] },

@@ -14,6 +14,8 @@ pub enum Format {
     NameInSpaces,
     /// A number, as such or in digits.
     KeySize,
+    /// At most 65535 bytes.
+    MysqlText,
     /// Text that base64 could be read from, whatever else is in it.
     Base64,
     TrimmedName,
@@ -62,6 +64,7 @@ impl Format {
             Self::Name => "name",
             Self::NameInSpaces => "name_skip_leading_trailing_spaces",
             Self::KeySize => "key_size",
+            Self::MysqlText => "mysql_text",
             Self::Base64 => "base64",
             Self::TrimmedName => "name_non_mandatory_remove_white_spaces",
             Self::TrimmedDescription => "description_non_mandatory_remove_white_spaces",
@@ -87,6 +90,8 @@ impl Format {
             Self::Name => name(text.unwrap_or_default()),
             Self::NameInSpaces => name_in_spaces(text.unwrap_or_default()),
             Self::KeySize => key_size(value),
+            Self::MysqlText if text.is_some_and(|text| text.len() > 65_535) => Err(Refusal::Mismatch),
+            Self::MysqlText => Ok(()),
             Self::Base64 => base64(text.unwrap_or_default()),
             Self::TrimmedName => length(text, "name", 0),
             Self::TrimmedDescription => length(text, "description", 0),

@@ -146,6 +146,11 @@ pub const OS_SET_BOOTABLE: Body =
     body(&[envelope!("os-set_bootable", closed!(["bootable"] "bootable": BOOL))]);
 pub const OS_UPDATE_READONLY_FLAG: Body =
     body(&[envelope!("os-update_readonly_flag", closed!(["readonly"] "readonly": BOOL))]);
+pub const OS_SHOW_IMAGE_METADATA: Body = body(&[envelope!("os-show_image_metadata", ANY)]);
+pub const OS_SET_IMAGE_METADATA: Body =
+    body(&[envelope!("os-set_image_metadata", closed!(["metadata"] "metadata": IMAGE_META))]);
+pub const OS_UNSET_IMAGE_METADATA: Body =
+    body(&[envelope!("os-unset_image_metadata", closed!(["key"] "key": TEXT_1_255))]);
 pub const OS_FORCE_DELETE: Body = body(&[envelope!("os-force_delete", ANY)]);
 pub const OS_FORCE_DETACH: Body =
     body(&[envelope!("os-force_detach", closed!([] "connector": CONNECTOR, "attachment_id": TEXT_OR_NULL))]);
@@ -369,6 +374,11 @@ pub const SERVICE_DISABLE_REASON: Body = body(&[&[
     Closed,
 ]]);
 
+pub const CLUSTER_ENABLE: Body = body(&[closed!(["name"] "name": NAME, "binary": NAME0)]);
+pub const CLUSTER_DISABLE: Body = body(&[closed!(["name"]
+    "name": NAME, "binary": NAME0,
+    "disabled_reason": &[Type(&[T::String, T::Null]), Fmt(Format::DisabledReason)],
+)]);
 const LOG_BINARY: Schema = &[
     Type(&[T::String]),
     Enum(&[

@@ -80,6 +80,9 @@ const META_VALUE_OR_NULL: Schema = &[Type(&[T::String, T::Null]), MaxLength(255)
 pub const META: Schema = &[Type(&[T::Object]), PatternProperties(META_KEY, META_VALUE), Closed];
 pub const META_OR_NULL: Schema =
     &[Type(&[T::Object, T::Null]), PatternProperties(META_KEY, META_VALUE), Closed];
+/// Properties of an image.
+pub const IMAGE_META: Schema =
+    &[Type(&[T::Object]), PatternProperties(META_KEY, &[Type(&[T::String]), Fmt(Format::MysqlText)]), Closed];
 /// One pair of user metadata.
 pub const META_PAIR: Schema = &[
     Type(&[T::Object]),

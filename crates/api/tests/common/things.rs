@@ -117,6 +117,8 @@ pub fn body(method: &str, route: &str, action: Option<&str>, things: &Things) ->
     let inner = match action {
         Some("os-attach") => json!({"mountpoint": "/dev/vdb", "host_name": "h"}),
         Some("os-initialize_connection" | "os-terminate_connection") => connector.clone(),
+        Some("os-set_image_metadata") => json!({"metadata": {"k": "v"}}),
+        Some("os-unset_image_metadata") => json!({"key": "k"}),
         Some("revert") => json!({"snapshot_id": things.snapshot}),
         Some("os-extend") => json!({"new_size": 2}),
         Some("os-set_bootable") => json!({"bootable": true}),
@@ -165,6 +167,7 @@ pub fn body(method: &str, route: &str, action: Option<&str>, things: &Things) ->
             json!({"transfer": {"volume_id": things.volume}})
         }
         ("POST", route) if route.ends_with("/accept") => json!({"accept": {"auth_key": "k"}}),
+        ("PUT", "/clusters/enable" | "/clusters/disable") => json!({"name": "c"}),
         ("PUT", "/os-hosts/{id}") => json!({"status": "enable"}),
         ("PUT", "/os-services/set-log") => json!({"level": "info"}),
         ("PUT", "/os-services/get-log") => json!({}),

@@ -47,7 +47,12 @@ impl Cloud {
     ///
     /// # Errors
     /// The volume or the key is not there, forbidden, in a status that forbids it.
-    pub async fn volume_image_metadata_unset(&self, context: &Context, id: VolumeId, key: &str) -> Result<()> {
+    pub async fn volume_image_metadata_unset(
+        &self,
+        context: &Context,
+        id: VolumeId,
+        key: &str,
+    ) -> Result<()> {
         check_writable(&self.volume_for(context, id, Action::VolumeImageMetadataRemove).await?)?;
         let mut tx = self.db.begin().await?;
         if !db::volume::drop_metadata(&mut tx, Metadata::Image, id, key).await? {

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::policy::Action;
 use crate::request::MetadataWrite;
 
-fn check_writable(volume: &Volume) -> Result<()> {
+/// Whether metadata may be written.
+pub(super) fn check_writable(volume: &Volume) -> Result<()> {
     match volume.status {
         VolumeStatus::Maintenance => Err(Error::InvalidVolume(
             "The volume metadata cannot be updated when the volume is in maintenance status.".into(),

@@ -5,6 +5,7 @@ mod connection;
 pub mod create;
 pub mod delete;
 pub mod extend;
+mod image_metadata;
 mod metadata;
 mod reserve;
 mod reset;
