@@ -122,6 +122,20 @@ impl FileBlob {
         }
     }
 
+    /// How many of `len` bytes from `offset` lie in a hole. Reading those would fill the page cache with zeros, which costs the
+    /// kernel more than the question, and other data its place.
+    fn hole_at(&self, offset: u64, len: usize) -> usize {
+        if self.device || offset >= self.len() {
+            return 0;
+        }
+        // Data that was written but has no place on the disk yet is data to the kernel, too.
+        match seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(at) => usize::try_from(at.saturating_sub(offset)).unwrap_or(len).min(len),
+            Err(Errno::NXIO) => len,
+            Err(_) => 0,
+        }
+    }
+
     /// One write that does not sleep where the kernel can promise that.
     fn write_now(&self, offset: u64, data: &[u8]) -> io::Result<usize> {
         if self.nowait_writes.load(Ordering::Relaxed) {
@@ -152,6 +166,11 @@ impl Blob for FileBlob {
     }
 
     fn read_at(&self, mut offset: u64, mut buf: &mut [u8], wait: Wait) -> io::Result<()> {
+        if wait == Wait::Full {
+            let hole = self.hole_at(offset, buf.len());
+            buf[..hole].fill(0);
+            (offset, buf) = (offset + hole as u64, &mut buf[hole..]);
+        }
         while !buf.is_empty() {
             let got = match wait {
                 Wait::Brief => self.read_now(offset, buf),
