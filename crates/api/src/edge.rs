@@ -359,6 +359,7 @@ fn prepare<'a>(
     project: Option<&str>,
     version: Version,
 ) -> Result<(&'a Entry, Value), Fault> {
+    refuse_null_characters(received, found)?;
     let body = body_bytes(received)?;
     let (entry, body) = match found.entries.as_slice() {
         [only] if only.route.action.is_none() => (*only, body.map(parse).transpose()?),
@@ -398,8 +399,36 @@ fn body_bytes(received: &Received) -> Result<Option<&Bytes>, Fault> {
     }
 }
 
+/// No name, filter or id has U+0000 in it. Cinder stores it where the database can and answers 500 where it cannot
+/// (PostgreSQL); here the answer does not depend on the database.
+fn refuse_null_characters(received: &Received, found: &Found<'_>) -> Result<(), Fault> {
+    if found.params.iter().any(|(_, value)| value.contains('\0')) {
+        return Err(Fault::generic(404));
+    }
+    let query = Query::parse(received.parts.uri.query().unwrap_or_default());
+    if query.pairs().iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
+        return Err(Fault::bad_request("Invalid input received: null characters are not allowed"));
+    }
+    Ok(())
+}
+
 fn parse(bytes: &Bytes) -> Result<Value, Fault> {
-    serde_json::from_slice(bytes).map_err(|_| Fault::bad_request("Malformed request body"))
+    let body = serde_json::from_slice(bytes).map_err(|_| Fault::bad_request("Malformed request body"))?;
+    if has_null_character(&body) {
+        return Err(Fault::bad_request("Invalid input received: null characters are not allowed"));
+    }
+    Ok(body)
+}
+
+fn has_null_character(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_null_character),
+        Value::Object(object) => {
+            object.iter().any(|(key, value)| key.contains('\0') || has_null_character(value))
+        }
+        _ => false,
+    }
 }
 
 /// The action that the body names by its one key.

@@ -65,7 +65,7 @@ impl Boot {
         if roles.contains(&Role::Api) && !auth.keeps_strangers_out() && !api_listen.ip().is_loopback() {
             bail!(
                 "auth_strategy lets everybody be the administrator, so the API listens on loopback only, not on \
-                 {api_listen}; set auth_strategy to keystone, or to http_basic with http_basic_auth_user_file, or listen \
+                 {api_listen}; set auth_strategy to keystone, or to http_basic with [oslo_middleware] http_basic_auth_user_file, or listen \
                  on 127.0.0.1"
             );
         }
@@ -163,9 +163,8 @@ fn read_auth(config: &Config) -> anyhow::Result<Auth> {
         "none" => Auth::Open,
         "noauth" | "noauth_include_project_id" => Auth::NoAuth,
         "http_basic" => {
-            let file = section
-                .get::<String>("http_basic_auth_user_file")?
-                .map_or_else(|| PathBuf::from("/etc/cinder/htpasswd"), PathBuf::from);
+            let file: String = config.section("oslo_middleware").require("http_basic_auth_user_file")?;
+            let file = PathBuf::from(file);
             Auth::Basic(
                 api::auth::Htpasswd::open(&file)
                     .with_context(|| format!("http_basic_auth_user_file {}", file.display()))?,

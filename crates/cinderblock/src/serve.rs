@@ -73,6 +73,8 @@ impl Serve {
     /// # Errors
     /// What kept it from starting, and what to do about it.
     pub fn run(self) -> anyhow::Result<()> {
+        // Volumes, database and backups are nobody's but the service's; what must be readable says so by itself.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let boot = config::Boot::read(&self)?;
         let format = if boot.json_logs { LogFormat::Json } else { LogFormat::Text };
         let format = self.log_format.unwrap_or(format);

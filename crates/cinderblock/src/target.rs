@@ -30,7 +30,8 @@ pub struct Serve {
     #[arg(long, default_value = "iqn.2010-10.org.openstack:file", value_name = "IQN")]
     iqn: String,
     /// Admit whoever proves to know this secret (12 bytes at least)
-    #[arg(long, value_name = "USER:SECRET", conflicts_with = "open", required_unless_present = "open")]
+    #[arg(long, value_name = "USER:SECRET", env = "CINDERBLOCK_CHAP", hide_env_values = true)]
+    #[arg(conflicts_with = "open", required_unless_present = "open")]
     chap: Option<String>,
     /// Admit everybody; on loopback only
     #[arg(long)]

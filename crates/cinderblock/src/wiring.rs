@@ -1,6 +1,7 @@
 //! Builds what the roles of a process share: database, bus, drivers, the service itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use control::backup::Keeper;
@@ -32,7 +33,7 @@ const DRIVERS: &[(&str, &str)] = &[("file", "file")];
 /// What cannot be reached or used.
 pub async fn build(boot: Boot) -> anyhow::Result<Service> {
     let connections = boot.config.section("database").get::<u32>("max_pool_size")?.unwrap_or(5).max(2);
-    let db = db::Db::connect(&boot.database, connections).await.context("cannot open the database")?;
+    let db = open_database(&boot.database, connections).await?;
     db::schema::migrate_quiet(&db, boot.settings.service_down)
         .await
         .context("cannot bring the database up to date")?;
@@ -73,6 +74,22 @@ pub async fn build(boot: Boot) -> anyhow::Result<Service> {
         node.target = Some(start_target(&boot, &cloud, &node).await?);
     }
     Ok(Service { boot, cloud, node: Arc::new(node) })
+}
+
+/// Opens the database. A server that is away, or does not let us in yet, is told of and tried again: whatever started this
+/// process would only start it anew.
+async fn open_database(url: &str, connections: u32) -> anyhow::Result<db::Db> {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        match db::Db::connect(url, connections).await {
+            Err(error @ db::Error::Unreachable { .. }) => {
+                tracing::warn!(%error, "cannot open the database, trying again in {} s", pause.as_secs());
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(10));
+            }
+            result => return result.context("cannot open the database"),
+        }
+    }
 }
 
 fn open_driver(section: &model::config::Section<'_>) -> anyhow::Result<SharedDriver> {

@@ -10,16 +10,18 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Executor as _};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor as _};
 
 use crate::dialect::Dialect;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::group::{Turn, Writer};
 use crate::sql::{Row, Stmt, Value};
 use crate::url::{self, Target};
 
 /// Waiting longer than this for a connection, or for another process's lock, is an error.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A server that has not answered a first connection after this long counts as unreachable.
+const REACH: Duration = Duration::from_secs(10);
 /// A statement that takes longer than this is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -181,7 +183,22 @@ impl Db {
     }
 }
 
+/// Makes one connection and lets it go. A pool tries again silently until its patience ends, and then tells only that:
+/// an operator who mistyped a host or a password must hear the server's own words, at once.
+async fn probe<O>(options: &O, server: String) -> Result<()>
+where
+    O: ConnectOptions<Connection: Sized>,
+{
+    let reason = match tokio::time::timeout(REACH, options.connect()).await {
+        Ok(Ok(conn)) => return Ok(conn.close().await?),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", REACH.as_secs()),
+    };
+    Err(Error::Unreachable { server, reason })
+}
+
 async fn postgres(options: PgConnectOptions, max_connections: u32) -> Result<PgPool> {
+    probe(&options, format!("PostgreSQL at {}:{}", options.get_host(), options.get_port())).await?;
     let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(PATIENCE);
     let pool =
         pool.after_connect(|conn, _| Box::pin(async move { conn.execute(POSTGRES_SESSION).await.map(drop) }));
@@ -189,6 +206,7 @@ async fn postgres(options: PgConnectOptions, max_connections: u32) -> Result<PgP
 }
 
 async fn mysql(options: MySqlConnectOptions, max_connections: u32) -> Result<MySqlPool> {
+    probe(&options, format!("MySQL at {}:{}", options.get_host(), options.get_port())).await?;
     let pool = MySqlPoolOptions::new().max_connections(max_connections).acquire_timeout(PATIENCE);
     let pool =
         pool.after_connect(|conn, _| Box::pin(async move { conn.execute(MYSQL_SESSION).await.map(drop) }));

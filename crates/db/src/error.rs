@@ -12,6 +12,9 @@ pub enum Error {
     /// The database refused or is away.
     #[error("database: {0}")]
     Sql(#[from] sqlx::Error),
+    /// The server cannot be reached, or does not let us in: worth another try later.
+    #[error("{server}: {reason}")]
+    Unreachable { server: String, reason: String },
     /// A row holds something this version does not understand.
     #[error("{table}.{column} of {id} holds {value:?}, which this version does not know")]
     Unreadable { table: &'static str, column: &'static str, id: String, value: String },

@@ -108,6 +108,11 @@ impl Auth {
         let headers = &parts.headers;
         match self {
             Self::Keystone(authenticator) => keystone::judge(authenticator, parts).await,
+            Self::Open | Self::NoAuth if is_too_long(headers) => Verdict::Told(Box::new(crate::raw::error(
+                StatusCode::BAD_REQUEST,
+                "The token names a user or project of more than 255 characters.",
+                headers,
+            ))),
             // Clients that must send some token send a word of their own (keystoneauth: `notused`): only a pair names a project.
             Self::Open => {
                 let named = by_token(headers)
@@ -130,6 +135,15 @@ impl Auth {
 
 fn default_caller() -> Caller {
     Caller::Administrator { user_id: "admin".into(), project_id: DEFAULT_PROJECT.into() }
+}
+
+/// Characters of a user's or project's id in the database.
+const LONGEST_ID: usize = 255;
+
+/// Whether a token that names its bearer does so with ids that fit in no column.
+fn is_too_long(headers: &HeaderMap) -> bool {
+    let token = text(headers, "x-auth-token").unwrap_or_default();
+    token.splitn(2, ':').any(|id| id.chars().count() > LONGEST_ID)
 }
 
 /// `user:project`, or `user` who then is the project too.

@@ -54,7 +54,7 @@ const USER_LENGTH: usize = 20;
 const SECRET_LENGTH: usize = 16;
 
 /// Statuses of a volume in which a host may be given a way to it.
-const CONNECTABLE: &[VolumeStatus] = {
+pub(crate) const CONNECTABLE: &[VolumeStatus] = {
     use VolumeStatus::*;
     &[
         Available,

@@ -29,6 +29,12 @@ impl Cloud {
                 "The volume connection cannot be initialized in maintenance mode.".into(),
             ));
         }
+        if !connect::CONNECTABLE.contains(&volume.status) {
+            return Err(Error::InvalidVolume(format!(
+                "The connection of a volume whose status is {} cannot be initialized.",
+                volume.status
+            )));
+        }
         self.check_connector(&volume, &connector).await?;
         let attached = match volume.admin_metadata.get("attached_mode").map(String::as_str) {
             Some("ro") => Some(AttachMode::ReadOnly),

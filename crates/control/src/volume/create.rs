@@ -166,6 +166,10 @@ impl Cloud {
                 "Invalid image identifier or unable to access requested image.".into(),
             ));
         }
+        // This release makes no groups, so that none can be found.
+        if let Some(group) = wanted.group_id.as_ref().or(wanted.consistencygroup_id.as_ref()) {
+            return Err(Error::Missing(format!("Group {group} could not be found.")));
+        }
         if [snapshot.is_some(), source.is_some(), wanted.backup_id.is_some()].iter().filter(|is| **is).count()
             > 1
         {
