@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Boot;
-use crate::serve::{Role, say_ready};
+use crate::serve::{Role, WaysIn, say_ready};
 use crate::telemetry::Telemetry;
 use crate::wiring::Service;
 
@@ -79,11 +79,12 @@ pub async fn run(service: Service, telemetry: Telemetry) -> anyhow::Result<()> {
     // The data directory's locks are held until the end.
     let Boot { config, data_dir, auth, api_listen, metrics_listen, .. } = boot;
     let settings = api_settings(&config, telemetry, node.target.clone())?;
+    let ways = WaysIn::of(&auth);
     let edge = Arc::new(api::Edge { cloud: cloud.clone(), auth, settings });
     let api_listen = serves_api.then_some(api_listen);
     let api = serve_edge(edge, api_listen, metrics_listen, &tasks, &stop).await?;
     let iscsi = node.target.as_ref().and_then(|target| target.portals().first().copied());
-    say_ready(api, iscsi, &data_dir.path);
+    say_ready(api, iscsi, &data_dir.path, ways);
     wait_for_signal().await?;
     tracing::info!("stopping");
     stop.cancel();

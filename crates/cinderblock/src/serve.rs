@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use api::Auth;
 use clap::{Args, ValueEnum};
 
 use crate::telemetry::{self, LogFormat, Telemetry};
@@ -88,8 +89,44 @@ impl Serve {
     }
 }
 
+/// What a client must say to be let in: flags of our own command line, and of `openstack`.
+#[derive(Debug, Clone, Copy)]
+pub struct WaysIn {
+    own: &'static str,
+    openstack: &'static str,
+}
+
+impl WaysIn {
+    /// As `auth` wants it.
+    pub fn of(auth: &Auth) -> Self {
+        let (own, openstack) = match auth {
+            Auth::Open => ("", "--os-auth-type none"),
+            Auth::NoAuth => (" --token admin:admin", "--os-auth-type admin_token --os-token admin:admin"),
+            Auth::Basic(_) => (
+                " --user USER:PASSWORD",
+                "--os-auth-type http_basic --os-username USER --os-password PASSWORD",
+            ),
+            Auth::Keystone(_) => (" --token \"$(openstack token issue -f value -c id)\"", ""),
+        };
+        Self { own, openstack }
+    }
+
+    /// The `openstack` command; Keystone's catalogue says where the API is.
+    fn openstack(self, endpoint: &str) -> String {
+        match self.openstack {
+            "" => "openstack volume list".to_owned(),
+            flags => format!("openstack {flags} --os-endpoint {endpoint} volume list"),
+        }
+    }
+}
+
 /// Tells on standard output where the service listens and what to try.
-pub fn say_ready(api: Option<SocketAddr>, iscsi: Option<SocketAddr>, data_dir: &std::path::Path) {
+pub fn say_ready(
+    api: Option<SocketAddr>,
+    iscsi: Option<SocketAddr>,
+    data_dir: &std::path::Path,
+    ways: WaysIn,
+) {
     let mut text =
         format!("cinderblock {} is ready, data in {}\n", env!("CARGO_PKG_VERSION"), data_dir.display());
     if let Some(iscsi) = iscsi {
@@ -100,11 +137,13 @@ pub fn say_ready(api: Option<SocketAddr>, iscsi: Option<SocketAddr>, data_dir: &
         // As it was called: a newcomer's binary is in target/release, not on the path.
         let program = std::env::args().next().unwrap_or_else(|| "cinderblock".into());
         let flag = if api.port() == 8776 { String::new() } else { format!(" --endpoint {endpoint}") };
+        let own = ways.own;
         text.push_str(&format!(
             "  API    {endpoint}\n\nTry:\n\
-             \x20 {program} volume create --name first --size 1 --wait{flag}\n\
-             \x20 {program} volume list{flag}\n\
-             \x20 openstack --os-auth-type none --os-endpoint {endpoint} volume list\n"
+             \x20 {program} volume create --name first --size 1 --wait{flag}{own}\n\
+             \x20 {program} volume list{flag}{own}\n\
+             \x20 {}\n",
+            ways.openstack(&endpoint)
         ));
     }
     // Nobody may be reading; the service runs all the same.

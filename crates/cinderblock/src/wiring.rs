@@ -1,5 +1,7 @@
 //! Builds what the roles of a process share: database, bus, drivers, the service itself.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use control::target::{TargetRole, TargetSettings};
 use control::{Cloud, Parts, service};
 use drivers::SharedDriver;
 use drivers::file::{FileConfig, FileDriver};
+use model::config::Config;
 
 use crate::config::Boot;
 use crate::nova::Nova;
@@ -52,6 +55,7 @@ pub async fn build(boot: Boot) -> anyhow::Result<Service> {
         }
         _ => cloud,
     };
+    refuse_shared_directories(&boot.config)?;
     let mut node = Node { host: boot.settings.host.clone(), ..Node::default() };
     if boot.runs(Role::Volume) || boot.runs(Role::Target) || boot.runs(Role::Backup) {
         for section in boot.config.backends()? {
@@ -90,6 +94,23 @@ async fn open_database(url: &str, connections: u32) -> anyhow::Result<db::Db> {
             result => return result.context("cannot open the database"),
         }
     }
+}
+
+/// Two backends in one directory would each take the other's volumes for strays.
+fn refuse_shared_directories(config: &Config) -> anyhow::Result<()> {
+    let mut taken: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for section in config.backends()? {
+        let Some(directory) = section.get::<String>("file_directory")? else { continue };
+        let path = PathBuf::from(directory);
+        let path = path.canonicalize().unwrap_or(path);
+        if let Some(other) = taken.insert(path, section.name().to_owned()) {
+            bail!(
+                "backends [{other}] and [{}] have the same file_directory: each needs one of its own",
+                section.name()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn open_driver(section: &model::config::Section<'_>) -> anyhow::Result<SharedDriver> {
