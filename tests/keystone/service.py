@@ -86,11 +86,12 @@ class Service:
             self.process = subprocess.Popen(self.words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_LIMIT_S
         while not self.is_up():
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the service ended with {self.process.returncode}:\n{self.log()}")
-            if time.monotonic() > deadline:
+            ended = self.process.poll()
+            if ended is not None or time.monotonic() > deadline:
+                log = self.log()
                 self.close()
-                raise RuntimeError(f"the service does not answer:\n{self.log()}")
+                how = "does not answer" if ended is None else f"ended with {ended}"
+                raise RuntimeError(f"the service {how}:\n{log}")
             time.sleep(0.05)
 
     def is_up(self):

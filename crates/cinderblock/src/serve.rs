@@ -51,7 +51,8 @@ pub struct Serve {
     /// Where the iSCSI target listens [default: 127.0.0.1:3260]
     #[arg(long, value_name = "ADDR:PORT")]
     pub iscsi_listen: Option<SocketAddr>,
-    /// A file in the format of cinder.conf; later ones win (repeatable)
+    /// A file in the format of cinder.conf; later ones win (repeatable). Its auth_strategy says how callers are known: keystone (the
+    /// default of a file), http_basic, noauth or none
     #[arg(long, value_name = "FILE")]
     pub config_file: Vec<PathBuf>,
     /// A part to run; all if none is named (repeatable)
