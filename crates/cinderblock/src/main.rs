@@ -64,7 +64,8 @@ fn report(result: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::say_error(&error);
-            ExitCode::FAILURE
+            // The demo is a user of the service: its codes are the command line's (docs/cli.md).
+            error.downcast_ref::<client::Error>().map_or(ExitCode::FAILURE, |error| error.exit_code().into())
         }
     }
 }

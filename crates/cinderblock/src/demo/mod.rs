@@ -101,6 +101,9 @@ impl Stage {
 
     fn close(&self) {
         self.bar.finish_and_clear();
+        if self.acts.is_empty() {
+            return;
+        }
         let width = self.acts.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
         let total: Duration = self.acts.iter().map(|(.., took)| *took).sum();
         let mut table = format!("\n  {:width$}  SECONDS  RESULT\n", "WHAT");
