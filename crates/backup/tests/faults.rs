@@ -420,3 +420,15 @@ async fn a_failing_store_during_a_restore_or_check_is_a_store_error() {
         }
     }
 }
+
+/// I3: what made the work impossible does not make its undo impossible too.
+#[tokio::test]
+async fn nothing_is_left_in_a_container_that_cannot_be() {
+    let bench = Bench::new("none");
+    let backup = BackupId::new();
+    for container in ["../x", "/abs", ".", "a/../b"] {
+        discard(&*bench.store(), container, bench.volume, backup).await.unwrap();
+        delete(&*bench.store(), container, "prefix").await.unwrap();
+    }
+    assert!(bench.files().is_empty());
+}

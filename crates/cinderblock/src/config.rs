@@ -128,8 +128,8 @@ fn set_defaults(config: &mut Config, data_dir: &Path, embedded: bool) {
     let path = |name: &str| data_dir.join(name).display().to_string();
     config.set_default("DEFAULT", "state_path", data_dir.display().to_string());
     config.set_default("database", "connection", format!("sqlite:///{}", path("cinderblock.db")));
+    config.set_default("DEFAULT", "my_ip", own_address().to_string());
     if !embedded {
-        config.set_default("DEFAULT", "my_ip", own_address().to_string());
         return;
     }
     config.set_default("DEFAULT", "auth_strategy", "none");

@@ -13,7 +13,6 @@ use control::target::{TargetRole, TargetSettings};
 use control::{Cloud, Parts, service};
 use drivers::SharedDriver;
 use drivers::file::{FileConfig, FileDriver};
-use model::config::Config;
 
 use crate::config::Boot;
 use crate::nova::Nova;
@@ -55,13 +54,14 @@ pub async fn build(boot: Boot) -> anyhow::Result<Service> {
         }
         _ => cloud,
     };
-    refuse_shared_directories(&boot.config)?;
     let mut node = Node { host: boot.settings.host.clone(), ..Node::default() };
+    let mut directories = BTreeMap::new();
     if boot.runs(Role::Volume) || boot.runs(Role::Target) || boot.runs(Role::Backup) {
         for section in boot.config.backends()? {
             let host = format!("{}@{}", boot.settings.host, section.name());
             let driver = open_driver(&section).with_context(|| format!("backend [{}]", section.name()))?;
             driver.start().await.with_context(|| format!("backend [{}]", section.name()))?;
+            refuse_shared_directory(&section, &mut directories)?;
             if boot.runs(Role::Volume) {
                 let zone = section.get::<String>("backend_availability_zone")?;
                 let zone = zone.unwrap_or_else(|| boot.settings.zone.clone());
@@ -96,21 +96,21 @@ async fn open_database(url: &str, connections: u32) -> anyhow::Result<db::Db> {
     }
 }
 
-/// Two backends in one directory would each take the other's volumes for strays.
-fn refuse_shared_directories(config: &Config) -> anyhow::Result<()> {
-    let mut taken: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for section in config.backends()? {
-        let Some(directory) = section.get::<String>("file_directory")? else { continue };
-        let path = PathBuf::from(directory);
-        let path = path.canonicalize().unwrap_or(path);
-        if let Some(other) = taken.insert(path, section.name().to_owned()) {
-            bail!(
-                "backends [{other}] and [{}] have the same file_directory: each needs one of its own",
-                section.name()
-            );
-        }
+/// Two backends in one directory would each take the other's volumes for strays. Asked once the directory is there,
+/// so that no two spellings of it pass.
+fn refuse_shared_directory(
+    section: &model::config::Section<'_>,
+    taken: &mut BTreeMap<PathBuf, String>,
+) -> anyhow::Result<()> {
+    let Some(directory) = section.get::<String>("file_directory")? else { return Ok(()) };
+    let Ok(path) = PathBuf::from(directory).canonicalize() else { return Ok(()) };
+    match taken.insert(path, section.name().to_owned()) {
+        None => Ok(()),
+        Some(other) => bail!(
+            "backends [{other}] and [{}] have the same file_directory: each needs one of its own",
+            section.name()
+        ),
     }
-    Ok(())
 }
 
 fn open_driver(section: &model::config::Section<'_>) -> anyhow::Result<SharedDriver> {

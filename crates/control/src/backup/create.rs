@@ -125,6 +125,10 @@ impl Cloud {
     }
 
     async fn check_backup(&self, context: &Context, wanted: &NewBackup) -> Result<Spec> {
+        if let Some(container) = wanted.container.as_deref().filter(|container| !container.is_empty()) {
+            ::backup::store::check_container(container)
+                .map_err(|error| Error::InvalidInput(error.to_string()))?;
+        }
         let volume = self.volume_for(context, wanted.volume_id, Action::VolumeShow).await?;
         let snapshot = match wanted.snapshot_id {
             Some(id) => Some(self.snapshot_for(context, id, Action::SnapshotShow).await?),
