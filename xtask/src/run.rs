@@ -86,10 +86,11 @@ fn pick(workspace: &Workspace, request: &Request<'_>) -> Vec<Row> {
 }
 
 fn unnamed_packages(workspace: &Workspace) -> Vec<Row> {
+    // A row for one integration test leaves the package's others to the package's own row.
     let is_named = |package: &Package| {
-        SUITES
-            .iter()
-            .any(|suite| matches!(suite.work, Work::Tests { package: name, .. } if name == package.name))
+        SUITES.iter().any(|suite| {
+            matches!(suite.work, Work::Tests { package: name, target: None, .. } if name == package.name)
+        })
     };
     let row = |package: &Package| Row {
         name: package.name.clone(),

@@ -15,11 +15,9 @@ const CONCURRENCY: usize = 8;
 /// file goes first, so that what remains of a deletion cut short is no backup.
 ///
 /// # Errors
-/// `Invalid` for a prefix that cannot be; `Store`. A container that cannot be holds nothing.
+/// `Invalid` for a container or prefix that cannot be; `Store`.
 pub async fn delete(store: &dyn Store, container: &str, prefix: &str) -> Result<()> {
-    if check_container(container).is_err() {
-        return Ok(()); // nothing can have been put there
-    }
+    check_container(container)?;
     check_object(prefix)?;
     store.delete(container, &name::metadata(prefix)).await?;
     store.settle(container).await?;

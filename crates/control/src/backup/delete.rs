@@ -82,7 +82,10 @@ async fn objects(work: &Work) -> Output {
     let Some(row) = super::row(work).await? else { return Ok(Value::Null) };
     let keeper = super::keeper(work)?;
     let container = keeper.naming.container(row.id, row.container.as_deref());
-    if let Some(prefix) = &row.service_metadata {
+    // An imported record may name a container that cannot be: nothing is there then.
+    if let Some(prefix) = &row.service_metadata
+        && ::backup::store::check_container(&container).is_ok()
+    {
         ::backup::delete(keeper.store.as_ref(), &container, prefix).await?;
     }
     // And whatever unfinished runs left.
