@@ -34,6 +34,7 @@ mod transfer;
 mod volume;
 mod volume_action;
 mod volume_metadata;
+mod volume_move;
 mod volume_type;
 
 pub use auth::Auth;

@@ -152,6 +152,8 @@ fn insert(out: &mut Map<String, Value>, keyword: &Keyword) {
             insert(out, inner);
             None
         }
+        // The document is of the newest version.
+        Keyword::Until(..) => None,
     };
 }
 

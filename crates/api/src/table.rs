@@ -7,7 +7,7 @@ use crate::route::{Route, action, delete, get, post, put, ring, run};
 use crate::schema::requests::*;
 use crate::{
     attachment, backup, catalogue, cluster, default_type, encryption, group_type, host, job, message, qos,
-    quota, service, snapshot, transfer, volume, volume_action, volume_metadata, volume_type,
+    quota, service, snapshot, transfer, volume, volume_action, volume_metadata, volume_move, volume_type,
 };
 
 /// `/v3`. Rows with fixed last segments stand before rows with parameters there.
@@ -44,6 +44,9 @@ pub const V3: &[Route] = &[
     action("/volumes/{id}/action", "os-set_image_metadata",    Resource(VolumeImageMetadataSet),     &OS_SET_IMAGE_METADATA,    200, run!(volume_action::set_image_metadata)),
     action("/volumes/{id}/action", "os-unset_image_metadata",  Resource(VolumeImageMetadataRemove),  &OS_UNSET_IMAGE_METADATA,  200, run!(volume_action::unset_image_metadata)),
     action("/volumes/{id}/action", "revert",                   Resource(VolumeRevert),               &REVERT,                   202, run!(volume_action::revert)),
+    action("/volumes/{id}/action", "os-retype",                Resource(VolumeRetype),               &OS_RETYPE,                202, run!(volume_move::retype)),
+    action("/volumes/{id}/action", "os-migrate_volume",        Resource(VolumeMigrate),              &OS_MIGRATE_VOLUME,        202, run!(volume_move::migrate)),
+    action("/volumes/{id}/action", "os-migrate_volume_completion", Resource(VolumeMigrateCompletion), &OS_MIGRATE_VOLUME_COMPLETION, 200, run!(volume_move::complete)),
     action("/volumes/{id}/action", "os-reset_status",          Resource(VolumeResetStatus),          &OS_RESET_STATUS_VOLUME,   202, run!(volume_action::reset_status)),
     action("/volumes/{id}/action", "os-force_delete",          Resource(VolumeForceDelete),          &OS_FORCE_DELETE,          202, run!(volume_action::force_delete)),
 

@@ -10,6 +10,7 @@ pub mod cloud;
 pub mod cluster;
 pub mod compute;
 pub mod context;
+mod copying;
 mod default_type;
 pub mod encryption;
 pub mod engine;

@@ -11,6 +11,7 @@
 //! | `volume.extend` | exclusive | |
 //! | `volume.delete` | exclusive | exclusive, each that goes along |
 //! | `volume.revert` | exclusive | shared |
+//! | `volume.migrate`, `volume.retype` | exclusive, and that of the volume moved to | |
 //! | `snapshot.create` | shared | exclusive |
 //! | `snapshot.delete` | shared | exclusive |
 //! | `backup.create` | shared | shared, of the snapshot that is backed up |

@@ -8,6 +8,8 @@ pub const ALL: &[&Operation] = &[
     &crate::volume::delete::OPERATION,
     &crate::volume::extend::OPERATION,
     &crate::volume::revert::OPERATION,
+    &crate::volume::migrate::OPERATION,
+    &crate::volume::retype::OPERATION,
     &crate::snapshot::create::OPERATION,
     &crate::snapshot::delete::OPERATION,
     &crate::backup::create::OPERATION,
@@ -26,5 +28,5 @@ pub fn find(name: &str) -> Option<&'static Operation> {
 /// Whether an operation may be stopped half-way on request: what it makes or fills is the caller's to give up. A deletion or a growth
 /// that has begun on a backend cannot be taken back.
 pub fn can_be_cancelled(name: &str) -> bool {
-    name.ends_with(".create") || name == "backup.restore"
+    name.ends_with(".create") || ["backup.restore", "volume.migrate", "volume.retype"].contains(&name)
 }

@@ -47,6 +47,43 @@ pub async fn choose(cloud: &Cloud, tx: &mut Tx, wanted: &Wanted<'_>) -> Result<C
     let (pools, versions) = pools(cloud, tx).await?;
     let request = request(tx, wanted).await?;
     let decision = scheduler::pick(&pools, &request, &cloud.scheduler);
+    promised(cloud, tx, wanted, (&pools, &versions), decision).await
+}
+
+/// As [`choose`], for a volume that gets the type of `wanted`: where it is if the type allows that, else elsewhere if it may move.
+/// Nothing more is promised where it is.
+///
+/// # Errors
+/// As [`choose`].
+pub async fn choose_for_retype(
+    cloud: &Cloud,
+    tx: &mut Tx,
+    wanted: &Wanted<'_>,
+    current: &PoolRef,
+    migration: scheduler::Migration,
+) -> Result<Chosen, Failure> {
+    let (pools, versions) = pools(cloud, tx).await?;
+    let request = request(tx, wanted).await?;
+    let current = current.to_string();
+    let decision = scheduler::pick_for_retype(&pools, &request, &cloud.scheduler, &current, migration);
+    if decision.chosen.as_ref() != Some(&current) {
+        return promised(cloud, tx, wanted, (&pools, &versions), decision).await;
+    }
+    Ok(Chosen {
+        pool: current.parse().unwrap_or_else(|never| match never {}),
+        zone: wanted.volume.availability_zone.clone().unwrap_or_else(|| cloud.settings.zone.clone()),
+        decision: serde_json::to_value(&decision).unwrap_or_default(),
+    })
+}
+
+/// Promises what a decision needs; refuses in its words when it chose nothing.
+async fn promised(
+    cloud: &Cloud,
+    tx: &mut Tx,
+    wanted: &Wanted<'_>,
+    (pools, versions): (&[PoolState], &HashMap<String, i64>),
+    decision: scheduler::Decision,
+) -> Result<Chosen, Failure> {
     let reasons = serde_json::to_value(&decision).unwrap_or_default();
     let Some(name) = decision.chosen else {
         let reason = decision.reason.unwrap_or_default();

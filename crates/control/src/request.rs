@@ -60,6 +60,40 @@ pub struct ExtendVolume {
     pub in_use: bool,
 }
 
+/// `os-retype`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetypeVolume {
+    /// A type's name or id.
+    pub new_type: String,
+    /// Whether it may move to another backend for it.
+    pub on_demand: bool,
+}
+
+/// Where a volume goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MoveTo {
+    /// `host@backend` or `host@backend#pool`.
+    Host(String),
+    /// `cluster@backend`.
+    Cluster(String),
+}
+
+/// `os-migrate_volume`. Every migration here copies through the host: `force_host_copy` changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrateVolume {
+    pub to: MoveTo,
+    /// Whether an available volume is under maintenance meanwhile.
+    pub lock: bool,
+}
+
+/// `os-migrate_volume_completion`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompleteMigration {
+    pub new_volume: VolumeId,
+    /// Whether the migration went wrong.
+    pub error: bool,
+}
+
 /// `os-attach`: the old style, without an attachment made before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachVolume {

@@ -115,13 +115,21 @@ pub async fn get(from: &mut impl Read, id: VolumeId) -> Result<Option<Volume>> {
     Ok(complete(from, rows).await?.pop())
 }
 
-/// Whether this database has ever known the volume, and whether its row is deleted (the tombstone that lets the reconciler act).
+/// Whether this database has ever known what a backend has under this id, and whether the row that it belonged to is deleted (the
+/// tombstone that lets the reconciler act). After a migration that is the row whose `_name_id` it is.
 ///
 /// # Errors
 /// The database is away.
 pub async fn tombstone(from: &mut impl Read, id: VolumeId) -> Result<Option<bool>> {
-    let row = from.row(sql("SELECT id, deleted FROM volumes WHERE id = ?").bind(id)).await?;
-    row.map(|row| row.get("deleted")).transpose()
+    let named = sql("SELECT deleted FROM volumes WHERE _name_id = ? OR (id = ? AND _name_id IS NULL)");
+    let rows = from.rows(named.bind(id).bind(id)).await?;
+    let deleted: Vec<bool> = rows.iter().map(|row| row.get("deleted")).collect::<Result<_>>()?;
+    if !deleted.is_empty() {
+        return Ok(Some(deleted.into_iter().all(|deleted| deleted)));
+    }
+    // A row of this id that lives under another name: nothing says what this is, so that nobody may remove it.
+    let row = from.row(sql("SELECT id FROM volumes WHERE id = ?").bind(id)).await?;
+    Ok(row.map(|_| false))
 }
 
 /// A page of volumes, with all that belongs to them, in a fixed number of queries.

@@ -60,6 +60,9 @@ pub enum VolumeOp {
     BackUpInUse,
     Restore,
     Revert,
+    Retype,
+    /// A migration that locks the volume.
+    MigrateLocked,
 }
 
 const DELETABLE: &[VolumeStatus] = {
@@ -71,7 +74,19 @@ impl VolumeOp {
     /// All rows, for the tests and for drawing.
     pub const ALL: &'static [Self] = {
         use VolumeOp::*;
-        &[Create, Delete, ForceDelete, Extend, ExtendInUse, BackUp, BackUpInUse, Restore, Revert]
+        &[
+            Create,
+            Delete,
+            ForceDelete,
+            Extend,
+            ExtendInUse,
+            BackUp,
+            BackUpInUse,
+            Restore,
+            Revert,
+            Retype,
+            MigrateLocked,
+        ]
     };
 
     /// The rule of this operation.
@@ -88,6 +103,8 @@ impl VolumeOp {
             Self::BackUpInUse => Rule { from: &[InUse],     shows: Some(BackingUp),       done: Back,            failed: Back,               needs: &[] },
             Self::Restore     => Rule { from: &[Available], shows: Some(RestoringBackup), done: Be(Available),   failed: Be(ErrorRestoring), needs: &[] },
             Self::Revert      => Rule { from: &[Available], shows: Some(Reverting),       done: Be(Available),   failed: Be(Error),          needs: &[] },
+            Self::Retype      => Rule { from: &[Available, InUse], shows: Some(Retyping), done: Back,            failed: Back,               needs: &[NotMigrating, NoGroup] },
+            Self::MigrateLocked => Rule { from: &[Available], shows: Some(Maintenance),   done: Back,            failed: Back,               needs: &[NotMigrating, NoGroup, NoSnapshots] },
         }
     }
 }

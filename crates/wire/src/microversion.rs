@@ -72,6 +72,8 @@ pub enum Behaviour {
     TransferEncrypted,
     /// Backends are frozen and failed over by the name of their cluster.
     ClusterReplication,
+    /// Volumes migrate to clusters too.
+    MigrateToCluster,
 }
 
 /// One consequence of a version.
@@ -126,7 +128,7 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(13), says: "generic volume groups", effects: &[Route("/groups"), Field(Resource::Volume, "group_id"), Accepts(Resource::Volume, "group_id")] },
     Change { at: v(14), says: "group snapshots", effects: &[Route("/group_snapshots"), Action("/groups/action", "create-from-src"), Field(Resource::Snapshot, "group_snapshot_id")] },
     Change { at: v(15), says: "lost updates of volume metadata are refused", effects: &[Switch(MetadataEtag)] },
-    Change { at: v(16), says: "migration to a cluster", effects: &[] },
+    Change { at: v(16), says: "migration to a cluster", effects: &[Switch(MigrateToCluster), Accepts(Resource::Volume, "cluster")] },
     Change { at: v(17), says: "manageable resources of a cluster", effects: &[] },
     Change { at: v(18), says: "a backup's project", effects: &[Field(Resource::Backup, "os-backup-project-attr:project_id")] },
     Change { at: v(19), says: "group snapshots are reset", effects: &[Action("/group_snapshots/{id}/action", "reset_status")] },

@@ -73,6 +73,8 @@ pub enum Keyword {
     UniqueItems,
     /// The keyword, from the version on that brought the behaviour.
     Since(Behaviour, &'static Keyword),
+    /// The keyword, below that version.
+    Until(Behaviour, &'static Keyword),
 }
 
 /// The body of one request.
@@ -174,7 +176,10 @@ impl Check {
             Keyword::Since(behaviour, inner) if self.version.has(*behaviour) => {
                 self.keyword(value, inner, schema, at)
             }
-            Keyword::Since(..) => Ok(()),
+            Keyword::Until(behaviour, inner) if !self.version.has(*behaviour) => {
+                self.keyword(value, inner, schema, at)
+            }
+            Keyword::Since(..) | Keyword::Until(..) => Ok(()),
             simple => simple.complaint(value).map_or(Ok(()), fail),
         }
     }

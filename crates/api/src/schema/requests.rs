@@ -1,11 +1,11 @@
 //! The bodies that requests may have, in the newest shape. Keywords stand in the order in which Cinder checks them.
 
-use wire::microversion::Behaviour::{ClosedVolumeCreate, VolumeUpdateNeedsKey};
+use wire::microversion::Behaviour::{ClosedVolumeCreate, MigrateToCluster, VolumeUpdateNeedsKey};
 use wire::microversion::Resource;
 
 use super::Keyword::{
     AnyOfRequired, Closed, Enum, Format as Fmt, Items, MaxLength, MinLength, MinProperties, OneOf,
-    Properties, Required, Since, Type, UniqueItems,
+    Properties, Required, Since, Type, UniqueItems, Until,
 };
 use super::types::*;
 use super::{Body, Choice, Format, Schema, Type as T};
@@ -142,6 +142,44 @@ pub const OS_EXTEND_VOLUME_COMPLETION: Body =
     body(&[envelope!("os-extend_volume_completion", closed!([] "error": TEXT_NULL_OR_BOOL))]);
 pub const REVERT: Body =
     body(&[envelope!("revert", &[Type(&[T::Object]), Properties(&[("snapshot_id", TEXT_OR_NULL)])])]);
+pub const OS_RETYPE: Body = body(&[envelope!(
+    "os-retype",
+    closed!(["new_type"]
+        "new_type": TEXT,
+        "migration_policy": &[
+            Type(&[T::String, T::Null]),
+            Enum(&[Choice::Text("on-demand"), Choice::Text("never")]),
+        ],
+    )
+)]);
+pub const OS_MIGRATE_VOLUME: Body = Body {
+    resource: Some(Resource::Volume),
+    schemas: &[envelope!(
+        "os-migrate_volume",
+        &[
+            Type(&[T::Object]),
+            Properties(&[
+                (
+                    "host",
+                    &[
+                        Until(MigrateToCluster, &Type(&[T::String])),
+                        Type(&[T::String, T::Null]),
+                        MaxLength(255),
+                    ],
+                ),
+                ("cluster", NAME0),
+                ("force_host_copy", BOOL),
+                ("lock_volume", BOOL),
+            ]),
+            Until(MigrateToCluster, &Required(&["host"])),
+            Closed,
+        ]
+    )],
+};
+pub const OS_MIGRATE_VOLUME_COMPLETION: Body = body(&[envelope!(
+    "os-migrate_volume_completion",
+    closed!(["new_volume"] "new_volume": UUID, "error": TEXT_NULL_OR_BOOL)
+)]);
 pub const OS_SET_BOOTABLE: Body =
     body(&[envelope!("os-set_bootable", closed!(["bootable"] "bootable": BOOL))]);
 pub const OS_UPDATE_READONLY_FLAG: Body =

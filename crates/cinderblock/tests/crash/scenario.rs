@@ -208,6 +208,54 @@ pub const SCENARIOS: &[Scenario] = &[
         after: |site, ids, done| Box::pin(the_grown_volume(site, ids, done, "in-use")),
     },
     Scenario {
+        name: "to another backend",
+        operation: "volume.migrate",
+        prepare: |site| {
+            Box::pin(async {
+                let ids = filled(site).await;
+                site.second = true;
+                ids
+            })
+        },
+        trigger: |site, ids| {
+            Box::pin(async move {
+                let host = site.host();
+                let body =
+                    json!({ "os-migrate_volume": { "host": format!("{host}@other"), "lock_volume": true } });
+                site.try_call("POST", &action_of(&ids), Some(body)).await;
+            })
+        },
+        after: |site, ids, done| Box::pin(the_moved_volume(site, ids, done)),
+    },
+    Scenario {
+        name: "in place",
+        operation: "volume.retype",
+        prepare: |site| {
+            Box::pin(async {
+                let ids = filled(site).await;
+                site.start(None, None).await;
+                site.call("POST", "/v3/types", Some(json!({ "volume_type": { "name": "gold" } }))).await;
+                ids
+            })
+        },
+        trigger: |site, ids| {
+            Box::pin(async move {
+                let body = json!({ "os-retype": { "new_type": "gold", "migration_policy": "never" } });
+                site.try_call("POST", &action_of(&ids), Some(body)).await;
+            })
+        },
+        after: |site, ids, done| {
+            Box::pin(async move {
+                let id = text(&ids, "volume");
+                let volume = site.call("GET", &format!("/v3/volumes/{id}"), None).await["volume"].clone();
+                assert_eq!(volume["status"], "available", "{volume}");
+                assert_eq!(volume["volume_type"] == "gold", done, "{volume}");
+                site.stop().await;
+                site.check(&id, 7).await;
+            })
+        },
+    },
+    Scenario {
         name: "at rest",
         operation: "volume.revert",
         prepare: |site| Box::pin(changed_since_its_snapshot(site)),
@@ -511,6 +559,28 @@ async fn the_reverted_volume(site: &mut Site, ids: Ids, done: bool) {
     site.stop().await;
     site.check(&copy, 7).await;
     site.check(&id, if done { 7 } else { 8 }).await;
+}
+
+fn action_of(ids: &Ids) -> String {
+    format!("/v3/volumes/{}/action", text(ids, "volume"))
+}
+
+/// All of the volume is at its new place, or all of it at the old one; never at both.
+async fn the_moved_volume(site: &mut Site, ids: Ids, done: bool) {
+    let id = text(&ids, "volume");
+    let volume = site.call("GET", &format!("/v3/volumes/{id}"), None).await["volume"].clone();
+    let wanted = if done { "success" } else { "error" };
+    assert_eq!((&volume["status"], &volume["migration_status"]), (&json!("available"), &json!(wanted)));
+    let db = site.database().await;
+    let row = db::volume::get(&mut db.read(), id.parse().expect("an id")).await.expect("reads");
+    let row = row.expect("is there");
+    db.close().await;
+    let backend = row.host.as_ref().and_then(|pool| pool.backend.as_deref());
+    assert_eq!(backend, Some(if done { "other" } else { "local" }));
+    site.stop().await;
+    let name = row.name_id.unwrap_or(row.id);
+    assert_eq!(site.path().join("volumes").join(format!("volume-{id}")).exists(), !done);
+    site.check(&name.to_string(), 7).await;
 }
 
 async fn create_snapshot(site: &Site, ids: Ids) {

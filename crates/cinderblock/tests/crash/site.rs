@@ -29,6 +29,8 @@ pub struct Site {
     pub iscsi_port: u16,
     child: Option<Child>,
     pub http: reqwest::Client,
+    /// Whether there is a second backend, `other`, from the next start on.
+    pub second: bool,
 }
 
 fn free_port() -> u16 {
@@ -39,7 +41,14 @@ fn free_port() -> u16 {
 impl Site {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        Self { dir, port: free_port(), iscsi_port: free_port(), child: None, http: reqwest::Client::new() }
+        Self {
+            dir,
+            port: free_port(),
+            iscsi_port: free_port(),
+            child: None,
+            http: reqwest::Client::new(),
+            second: false,
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -79,6 +88,11 @@ impl Site {
         Helper { child, _dir: own }
     }
 
+    /// The host part of its services' names.
+    pub fn host(&self) -> String {
+        std::fs::read_to_string(self.path().join("host")).expect("a host").trim().to_owned()
+    }
+
     /// Starts the service with leases of `seconds`.
     pub async fn start_with_lease(&mut self, seconds: u64) {
         self.start_with(&[("OS_DEFAULT__CINDERBLOCK_LEASE", &seconds.to_string())]).await;
@@ -116,6 +130,14 @@ impl Site {
             .env_remove("CINDERBLOCK_KILL")
             .env_remove("CINDERBLOCK_FAIL")
             .envs(environment.iter().copied());
+        if self.second {
+            let other = self.path().join("other");
+            std::fs::create_dir_all(&other).expect("a directory");
+            command
+                .env("OS_DEFAULT__ENABLED_BACKENDS", "local,other")
+                .env("OS_OTHER__VOLUME_DRIVER", "file")
+                .env("OS_OTHER__FILE_DIRECTORY", other);
+        }
         self.child = Some(command.spawn().expect("starts"));
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
@@ -264,7 +286,9 @@ impl Site {
     /// Opens a volume's bytes; the service must be stopped.
     async fn device(&self, volume: &str, mode: OpenMode) -> Device {
         assert!(self.child.is_none(), "the service has the volumes");
-        let driver = FileDriver::new(FileConfig::new(self.volumes(), "local"));
+        let other = self.path().join("other");
+        let directory = if other.join(format!("volume-{volume}")).exists() { other } else { self.volumes() };
+        let driver = FileDriver::new(FileConfig::new(directory, "local"));
         driver.start().await.expect("the backend starts");
         let id: VolumeId = volume.parse().expect("an id");
         let reference =
@@ -371,6 +395,11 @@ impl Site {
         driver.start().await.expect("the backend starts");
         let mut node = Node { host: host.clone(), ..Node::default() };
         node.backends.insert(format!("{host}@local"), Arc::new(driver));
+        if self.second {
+            let other = FileDriver::new(FileConfig::new(self.path().join("other"), "other"));
+            other.start().await.expect("the backend starts");
+            node.backends.insert(format!("{host}@other"), Arc::new(other));
+        }
         let report = cloud.reconcile(&node, How::DryRun).await.expect("reconciles");
         assert!(db::job::held(&mut cloud.db.read()).await.expect("reads").is_empty(), "locks are held");
         cloud.db.close().await;

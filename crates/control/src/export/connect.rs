@@ -128,6 +128,7 @@ impl Cloud {
                 return Ok(Begun::After(job.id));
             }
         }
+        crate::volume::migrate::interrupt(tx, volume.id).await?;
         let place = volume
             .host
             .as_ref()

@@ -35,6 +35,11 @@ struct Request {
     snapshots: Vec<SnapshotId>,
 }
 
+/// The request of a deletion that takes nothing along.
+pub(super) fn alone() -> Value {
+    serde_json::to_value(Request { force: false, snapshots: Vec::new() }).unwrap_or_default()
+}
+
 const REFUSED: &str = "Volume status must be available or error or error_restoring or error_extending or error_managing \
                        and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, or \
                        be disassociated from snapshots after volume transfer.";

@@ -7,8 +7,11 @@ pub mod delete;
 pub mod extend;
 mod image_metadata;
 mod metadata;
+pub mod migrate;
+mod relocation;
 mod reserve;
 mod reset;
+pub mod retype;
 pub mod revert;
 
 use std::collections::BTreeMap;

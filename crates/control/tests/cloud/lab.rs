@@ -30,6 +30,8 @@ use crate::driver::TestDriver;
 
 pub const BACKEND: &str = "node@local";
 pub const POOL: &str = "node@local#local";
+pub const OTHER: &str = "node@other";
+pub const OTHER_POOL: &str = "node@other#other";
 /// Longer than anything here takes, so that a test that hangs says where.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -57,6 +59,24 @@ impl Lab {
         let mut lab = Self::without_runner(lines).await;
         lab.run(&["cinder-scheduler", "cinder-volume.node@local", "cinder-target.node"]);
         lab
+    }
+
+    /// With a second backend, [`OTHER`], whose driver is returned too, and one runner for everything.
+    pub async fn with_two_backends() -> (Self, Arc<TestDriver>) {
+        let mut lab = Self::without_runner("").await;
+        let dir = lab.dir.path().join("other");
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let other = Arc::new(TestDriver::over(FileDriver::new(FileConfig::new(dir, "other"))));
+        other.start().await.expect("starts");
+        let service = lab.cloud.register("cinder-volume", OTHER, "nova").await.expect("registers");
+        let mut backends = lab.node.backends.clone();
+        backends.insert(OTHER.to_owned(), other.clone() as Arc<dyn Driver>);
+        let mut services = lab.node.services.clone();
+        services.insert(OTHER.to_owned(), service);
+        lab.node = Arc::new(Node { host: "node".into(), backends, services, ..Node::default() });
+        lab.cloud.report_stats(&lab.node, OTHER).await.expect("reports");
+        lab.run(&["cinder-scheduler", "cinder-volume.node@local", "cinder-volume.node@other"]);
+        (lab, other)
     }
 
     /// Nobody works yet.
@@ -134,6 +154,17 @@ impl Lab {
         };
         let jobs = self.cloud.job_list(context, &wanted).await.expect("lists");
         jobs.into_iter().next().expect("there is one").job
+    }
+
+    /// All active jobs on a resource.
+    pub async fn jobs_of(&self, resource: impl ToString) -> Vec<Job> {
+        let wanted = db::job::Wanted {
+            resource_id: Some(resource.to_string()),
+            active: true,
+            limit: 10,
+            ..db::job::Wanted::default()
+        };
+        db::job::list(&mut self.cloud.db.read(), &wanted).await.expect("lists")
     }
 
     /// Waits until the job on a resource is in this queue.

@@ -9,6 +9,7 @@ mod driver;
 mod extend;
 mod lab;
 mod meeting;
+mod moving;
 mod quota;
 mod seen;
 mod snapshot;
