@@ -3,15 +3,15 @@
 //! A volume keeps its id when it moves. What the backend calls it changes: `_name_id` is the id of the row that was made for
 //! the destination. That row takes the old place and is deleted with what is there.
 
-use model::{PoolRef, ServiceId, Volume, VolumeId};
+use model::{PoolRef, ServiceId, Volume, VolumeId, VolumeStatus};
 
-use crate::conn::Tx;
+use crate::conn::{Read as _, Tx};
 use crate::error::Result;
 use crate::event::{By, Change, append};
 use crate::sql::sql;
 
-/// Begins the migration of a volume that is in a state for it and not at `destination` (a host, or else a cluster); whether it was.
-/// With `lock`, an available volume goes into maintenance.
+/// Begins the migration of a volume that is in a state for it and not at `destination` (a host, or else a cluster). With `lock`, an
+/// available volume goes into maintenance. The status that it has now; `None` when it could not begin.
 ///
 /// # Errors
 /// The database is away.
@@ -21,7 +21,7 @@ pub async fn begin(
     destination: Destination<'_>,
     lock: bool,
     by: By<'_>,
-) -> Result<bool> {
+) -> Result<Option<VolumeStatus>> {
     let (column, name) = match destination {
         Destination::Host(name) => ("host", name),
         Destination::Cluster(name) => ("cluster_name", name),
@@ -38,10 +38,19 @@ pub async fn begin(
          AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume_id = volumes.id AND s.deleted = FALSE)"
     );
     if tx.exec(sql(text).bind(lock).bind(id).bind(name)).await? == 0 {
-        return Ok(false);
+        return Ok(None);
     }
-    note(tx, id, "migration starting", by).await?;
-    Ok(true)
+    let row = tx.row(sql("SELECT status FROM volumes WHERE id = ?").bind(id)).await?;
+    let now: VolumeStatus = match row {
+        Some(row) => row.parse("volumes", "status")?,
+        None => return Ok(None),
+    };
+    let (name, locked) = (id.to_string(), now == VolumeStatus::Maintenance);
+    let (from, to) =
+        if locked { (Some(VolumeStatus::Available.as_str()), Some(now.as_str())) } else { (None, None) };
+    append(tx, Change { kind: "volume", id: &name, from, to, by, detail: Some("migration starting") })
+        .await?;
+    Ok(Some(now))
 }
 
 /// Where a volume is to go, as an administrator names it.

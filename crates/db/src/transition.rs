@@ -587,6 +587,24 @@ fn owned() -> [(&'static Kind, Vec<&'static str>); 3] {
 const NO_JOB: &str = "NOT EXISTS (SELECT 1 FROM jobs j WHERE j.state IN ('queued', 'running', 'undoing') \
                       AND (j.resource_id = r.id OR j.request LIKE CONCAT('%', r.id, '%')))";
 
+/// An administrator sets maintenance, too, and for as long as they like: it is a job's only while the volume migrates.
+const OF_A_JOB: &str = " AND (r.status <> 'maintenance' OR r.migration_status IN ('starting', 'migrating'))";
+
+impl Kind {
+    /// What else tells a status that a job has set from one that was set by hand.
+    fn of_a_job(&self) -> &'static str {
+        if self.table == VOLUME.table { OF_A_JOB } else { "" }
+    }
+
+    /// What else goes with a job that is gone.
+    fn settled(&self) -> &'static str {
+        if self.table != VOLUME.table {
+            return "";
+        }
+        ", migration_status = CASE WHEN migration_status IN ('starting', 'migrating') THEN 'error' ELSE migration_status END"
+    }
+}
+
 /// Resources in service-owned statuses that no active job works on or mentions (I3: there are none, unless something
 /// else wrote to the database).
 ///
@@ -596,9 +614,10 @@ pub async fn unowned(from: &mut impl crate::conn::Read) -> Result<Vec<Unowned>> 
     let mut found = Vec::new();
     for (kind, statuses) in owned() {
         let text = format!(
-            "SELECT r.id, r.status FROM {} r WHERE r.deleted = FALSE AND r.status IN ({}) AND {NO_JOB}",
+            "SELECT r.id, r.status FROM {} r WHERE r.deleted = FALSE AND r.status IN ({}){} AND {NO_JOB}",
             kind.table,
-            marks(statuses.len())
+            marks(statuses.len()),
+            kind.of_a_job()
         );
         for row in from.rows(sql(text).bind_all(statuses.iter().copied())).await? {
             found.push(Unowned { kind: kind.name, id: row.get("id")?, status: row.get("status")? });
@@ -616,8 +635,11 @@ pub async fn settle_unowned(tx: &mut Tx, stuck: &Unowned) -> Result<bool> {
         return Ok(false);
     };
     let text = format!(
-        "UPDATE {} AS r SET status = 'error', updated_at = {{utc}} WHERE r.id = ? AND r.deleted = FALSE AND r.status = ? AND {NO_JOB}",
-        kind.table
+        "UPDATE {} AS r SET status = 'error', updated_at = {{utc}}{} WHERE r.id = ? AND r.deleted = FALSE \
+         AND r.status = ?{} AND {NO_JOB}",
+        kind.table,
+        kind.settled(),
+        kind.of_a_job()
     );
     if tx.exec(sql(text).bind(&stuck.id).bind(&stuck.status)).await? == 0 {
         return Ok(false);

@@ -5,7 +5,7 @@ use db::migration::Destination;
 use db::transition::Outcome;
 use model::job::ResourceRef;
 use model::transition::VolumeOp;
-use model::{AttachMode, JobId, Volume, VolumeId};
+use model::{AttachMode, JobId, Volume, VolumeId, VolumeStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
@@ -53,6 +53,8 @@ struct Request {
     host: String,
     /// The id of the row of its new place.
     destination: VolumeId,
+    /// Whether it is this migration that put the volume under maintenance.
+    locked: bool,
 }
 
 impl Cloud {
@@ -74,13 +76,14 @@ impl Cloud {
             None => Destination::Host(named),
         };
         let mut tx = self.db.begin().await?;
-        if !db::migration::begin(&mut tx, id, destination, wanted.lock, by).await? {
+        let Some(now) = db::migration::begin(&mut tx, id, destination, wanted.lock, by).await? else {
             return Err(Error::InvalidVolume(format!(
                 "Volume {id} status must be available or in-use, must not be migrating, have snapshots, be replicated, be \
                  part of a group and destination host/cluster must be different than the current one"
             )));
-        }
-        let request = Request { host, destination: VolumeId::new() };
+        };
+        let locked = now == VolumeStatus::Maintenance;
+        let request = Request { host, destination: VolumeId::new(), locked };
         let new = db::job::NewJob {
             id: job,
             operation: OPERATION.name,
@@ -150,8 +153,13 @@ impl Cloud {
             self.commit(tx).await?;
             return Ok(id);
         }
-        self.wait(job, self.settings.patience).await?;
-        Ok(id)
+        match self.wait(job, self.settings.patience).await {
+            Ok(_) => Ok(id),
+            Err(Error::Failed(reason)) => {
+                Err(Error::InvalidVolume(format!("The migration of volume {id} has failed: {reason}")))
+            }
+            Err(other) => Err(other),
+        }
     }
 
     async fn move_records(&self, context: &Context, volume: &Volume, new: &Volume) -> Result<()> {
@@ -223,8 +231,12 @@ async fn fail(work: &Work, tx: &mut Tx, failure: &Failure) -> db::Result<()> {
     end(work, tx, Outcome::Failed).await
 }
 
-/// Ends the maintenance of a volume that was locked.
+/// Ends the maintenance that the migration has begun; an operator's stays.
 async fn end(work: &Work, tx: &mut Tx, outcome: Outcome) -> db::Result<()> {
+    let request: Request = serde_json::from_value(work.job.request.clone())?;
+    if !request.locked {
+        return Ok(());
+    }
     let Some(id) = crate::cloud::volume_of(&work.job) else { return Ok(()) };
     db::transition::finish_volume(tx, id, VolumeOp::MigrateLocked, outcome, work.by()).await
 }

@@ -118,7 +118,13 @@ pub(super) async fn build(work: &Work) -> Output {
         return Ok(Value::Null);
     }
     let new = destination_row(work).await?.ok_or_else(|| Failure::permanent("the destination is gone"))?;
-    let driver = work.node.driver(&pool_of(&new)?)?;
+    let pool = pool_of(&new)?;
+    if !work.node.backends.contains_key(&pool.service_host()) {
+        return Err(Failure::permanent(format!(
+            "{pool} belongs to another process: a volume moves between the backends of one process only"
+        )));
+    }
+    let driver = work.node.driver(&pool)?;
     let provider = driver.create_volume(&super::reference(&new), Source::Blank, &work.claim).await?;
     Ok(serde_json::to_value(provider).unwrap_or_default())
 }
@@ -130,7 +136,8 @@ async fn destination_row(work: &Work) -> Result<Option<Volume>> {
 /// Removes what was built.
 pub(super) async fn unbuild(work: &Work) -> Result<()> {
     let Some(new) = destination_row(work).await?.filter(|new| new.host.is_some()) else { return Ok(()) };
-    let driver = work.node.driver(&pool_of(&new)?)?;
+    // Where this process has no backend it has built nothing.
+    let Some(driver) = work.node.backends.get(&pool_of(&new)?.service_host()) else { return Ok(()) };
     Ok(driver.delete_volume(&super::reference(&new), &work.claim.for_undo()).await?)
 }
 

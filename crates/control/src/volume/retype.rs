@@ -119,6 +119,8 @@ impl Cloud {
         if begun != Begin::Moved
             || volume.type_id == kind.id
             || (in_use && !same_in_front(&mut tx, volume.type_id, kind.id).await?)
+            // Attached since it was looked at.
+            || (in_use && volume.multiattach != kind.multiattach())
         {
             return Err(Error::InvalidVolume(REFUSED.into()));
         }

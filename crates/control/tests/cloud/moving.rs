@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use control::reconcile::{FindingKind, How};
 use control::request::{
-    CompleteMigration, DeleteVolume, MigrateVolume, MoveTo, NewType, NewVolume, RetypeVolume,
+    CompleteMigration, DeleteVolume, MigrateVolume, MoveTo, NewType, NewVolume, ResetVolume, RetypeVolume,
 };
 use control::{Context, volume};
 use drivers::{Driver, ErrorKind, Found, OpenMode, Openable};
@@ -383,5 +384,30 @@ async fn a_migration_to_where_nobody_is_or_of_a_volume_with_snapshots_is_refused
         text(lab.cloud.volume_migrate(&admin(), id, to(OTHER)).await)
             .contains("must not be migrating, have snapshots")
     );
+    lab.close().await;
+}
+
+/// I3: what an administrator has set outlives the migration and the reconciler.
+#[tokio::test]
+async fn an_operators_maintenance_outlives_a_migration() {
+    let (lab, other) = Lab::with_two_backends().await;
+    let me = member("p");
+    let id = filled(&lab, &me).await.id;
+    new_type(&lab, "any", &[]).await;
+    lab.cloud.volume_retype(&me, id, retype("any", false)).await.unwrap();
+    lab.rest(id).await;
+    let gate = other.hold("create_volume", 1);
+    lab.cloud.volume_migrate(&admin(), id, to(OTHER)).await.unwrap();
+    gate.reached().await;
+    let wanted =
+        ResetVolume { status: Some(VolumeStatus::Maintenance), attach_status: None, migration_status: None };
+    lab.cloud.volume_reset(&admin(), id, wanted).await.unwrap();
+    gate.open();
+    settled(&lab, id).await;
+    let report = lab.cloud.reconcile(&lab.node, How::Repair).await.unwrap();
+    assert_eq!(report.counts().get(&FindingKind::Stuck), None, "{report:?}");
+    let now = lab.volume_now(id).await.unwrap();
+    assert_eq!((now.status, now.migration_status.as_deref()), (VolumeStatus::Maintenance, Some("success")));
+    assert_eq!(now.host.as_ref().unwrap().to_string(), OTHER_POOL);
     lab.close().await;
 }

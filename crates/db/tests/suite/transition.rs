@@ -28,6 +28,7 @@ on_each_database!(
     a_volume_follows_its_attachments,
     a_volume_that_a_job_has_falls_back_to_its_attachments,
     i3_what_no_job_would_end_is_found_and_settled,
+    i3_an_operators_maintenance_stays_and_that_of_a_job_that_is_gone_ends,
 );
 
 async fn set_status(lab: &Lab, table: &str, id: impl std::fmt::Display, status: &str) {
@@ -526,4 +527,33 @@ async fn i3_what_no_job_would_end_is_found_and_settled(lab: Lab) {
     tx.commit().await.unwrap();
     assert_eq!(status(&lab.db, stuck).await, VolumeStatus::Error);
     assert!(db::transition::unowned(&mut lab.db.read()).await.unwrap().is_empty());
+}
+
+/// I3: maintenance is a migration's to end only while there is one; else it is the administrator's.
+async fn i3_an_operators_maintenance_stays_and_that_of_a_job_that_is_gone_ends(lab: Lab) {
+    let (set, moved, locked) =
+        (make::volume(&lab.db).await, make::volume(&lab.db).await, make::volume(&lab.db).await);
+    let maintenance = VolumeStatus::Maintenance.as_str();
+    for id in [set, moved] {
+        set_status(&lab, "volumes", id, maintenance).await;
+    }
+    let mut tx = lab.db.begin().await.unwrap();
+    let columns = [("status", Some(maintenance)), ("migration_status", Some("success"))];
+    let (name, by) = (moved.to_string(), By::default());
+    db::transition::reset(&mut tx, Resettable::Volume, &name, &columns, by).await.unwrap();
+    let to = db::migration::Destination::Host("elsewhere@x");
+    let now = db::migration::begin(&mut tx, locked, to, true, by).await.unwrap();
+    assert_eq!(now, Some(VolumeStatus::Maintenance));
+    assert_eq!(db::migration::begin(&mut tx, locked, to, true, by).await.unwrap(), None);
+    tx.commit().await.unwrap();
+    let found = db::transition::unowned(&mut lab.db.read()).await.unwrap();
+    assert_eq!(found, [Unowned { kind: "volume", id: locked.to_string(), status: maintenance.into() }]);
+    let mut tx = lab.db.begin().await.unwrap();
+    assert!(db::transition::settle_unowned(&mut tx, &found[0]).await.unwrap());
+    let not_stuck = Unowned { id: set.to_string(), ..found[0].clone() };
+    assert!(!db::transition::settle_unowned(&mut tx, &not_stuck).await.unwrap());
+    tx.commit().await.unwrap();
+    let row = db::volume::get(&mut lab.db.read(), locked).await.unwrap().unwrap();
+    assert_eq!((row.status, row.migration_status.as_deref()), (VolumeStatus::Error, Some("error")));
+    assert_eq!(status(&lab.db, set).await, VolumeStatus::Maintenance);
 }
