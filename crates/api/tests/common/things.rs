@@ -111,27 +111,37 @@ pub fn path(route: &str, things: &Things) -> String {
     format!("/v3{}", route.replace("{id}", id).replace("{type_id}", id).replace("{key}", "k"))
 }
 
+fn connector() -> Value {
+    json!({"connector": {"host": "h", "initiator": "iqn.2000-01.x:y"}})
+}
+
+/// What a body holds under its action.
+fn of_action(action: &str, things: &Things) -> Value {
+    match action {
+        "os-attach" => json!({"mountpoint": "/dev/vdb", "host_name": "h"}),
+        "os-initialize_connection" | "os-terminate_connection" => connector(),
+        "os-set_image_metadata" => json!({"metadata": {"k": "v"}}),
+        "os-unset_image_metadata" => json!({"key": "k"}),
+        "revert" => json!({"snapshot_id": things.snapshot}),
+        "os-extend" => json!({"new_size": 2}),
+        "os-retype" => json!({"new_type": "n"}),
+        "os-migrate_volume" => json!({"host": "node@local"}),
+        "os-migrate_volume_completion" => json!({"new_volume": things.volume}),
+        "os-set_bootable" => json!({"bootable": true}),
+        "os-update_readonly_flag" => json!({"readonly": true}),
+        "os-reset_status" => json!({"status": "error"}),
+        "os-update_snapshot_status" => json!({"status": "error"}),
+        "addProjectAccess" | "removeProjectAccess" => json!({"project": "0abc"}),
+        _ => json!({}),
+    }
+}
+
 /// A body that the row's schema accepts.
 pub fn body(method: &str, route: &str, action: Option<&str>, things: &Things) -> Value {
-    let connector = json!({"connector": {"host": "h", "initiator": "iqn.2000-01.x:y"}});
-    let inner = match action {
-        Some("os-attach") => json!({"mountpoint": "/dev/vdb", "host_name": "h"}),
-        Some("os-initialize_connection" | "os-terminate_connection") => connector.clone(),
-        Some("os-set_image_metadata") => json!({"metadata": {"k": "v"}}),
-        Some("os-unset_image_metadata") => json!({"key": "k"}),
-        Some("revert") => json!({"snapshot_id": things.snapshot}),
-        Some("os-extend") => json!({"new_size": 2}),
-        Some("os-set_bootable") => json!({"bootable": true}),
-        Some("os-update_readonly_flag") => json!({"readonly": true}),
-        Some("os-reset_status") => json!({"status": "error"}),
-        Some("os-update_snapshot_status") => json!({"status": "error"}),
-        Some("addProjectAccess" | "removeProjectAccess") => json!({"project": "0abc"}),
-        Some(_) => json!({}),
-        None => Value::Null,
-    };
     if let Some(action) = action {
-        return json!({ action: inner });
+        return json!({ action: of_action(action, things) });
     }
+    let connector = connector();
     match (method, route) {
         ("POST", "/volumes") => json!({"volume": {"size": 1}}),
         ("PUT", "/volumes/{id}") => json!({"volume": {"name": "n"}}),
