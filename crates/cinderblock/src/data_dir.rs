@@ -4,12 +4,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use control::seal::{KEY_BYTES, Sealer};
 use model::Secret;
 
 use crate::serve::Role;
+
+/// How long a start waits for the locks: a process that was killed lets go of them only when the kernel has taken it apart.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How long apart a lock that is held is asked for again; flock has no time limit of its own.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A data directory that exists.
 #[derive(Debug)]
@@ -29,10 +35,10 @@ pub fn default_path() -> PathBuf {
 }
 
 impl DataDir {
-    /// Makes the directory if need be and takes the locks of `roles`.
+    /// Makes the directory if need be and takes the locks of `roles`, which a process that is just ending may still have.
     ///
     /// # Errors
-    /// It cannot be made, or another process runs one of the roles here.
+    /// It cannot be made, or another process runs one of the roles here and went on doing so.
     pub fn open(path: &Path, roles: &[Role]) -> anyhow::Result<Self> {
         let run = path.join("run");
         fs::DirBuilder::new()
@@ -40,7 +46,8 @@ impl DataDir {
             .mode(0o700)
             .create(&run)
             .with_context(|| format!("cannot make the data directory {}", path.display()))?;
-        let locks = roles.iter().map(|role| lock(&run, *role, path)).collect::<anyhow::Result<_>>()?;
+        let until = Instant::now() + LOCK_WAIT;
+        let locks = roles.iter().map(|role| lock(&run, *role, path, until)).collect::<anyhow::Result<_>>()?;
         Ok(Self { path: path.canonicalize()?, _locks: locks })
     }
 
@@ -85,7 +92,8 @@ impl DataDir {
     }
 }
 
-fn lock(run: &Path, role: Role, data_dir: &Path) -> anyhow::Result<File> {
+/// Takes the lock of a role, asking again `until` then.
+fn lock(run: &Path, role: Role, data_dir: &Path, until: Instant) -> anyhow::Result<File> {
     let path = run.join(format!("{}.lock", role.name()));
     let mut file = OpenOptions::new()
         .create(true)
@@ -95,23 +103,31 @@ fn lock(run: &Path, role: Role, data_dir: &Path) -> anyhow::Result<File> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            let _ = (&file).take(32).read_to_string(&mut pid);
-            let by = if pid.trim().is_empty() { String::new() } else { format!(" (process {})", pid.trim()) };
-            bail!(
-                "the role {} is already running on {}{by}; stop that one first, or use another --data-dir",
-                role.name(),
-                data_dir.display()
-            );
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                std::thread::park_timeout(LOCK_PAUSE);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(runs_already(&file, role, data_dir)),
+            Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
         }
-        Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
     Ok(file)
+}
+
+fn runs_already(lock: &File, role: Role, data_dir: &Path) -> anyhow::Error {
+    let mut pid = String::new();
+    let _ = lock.take(32).read_to_string(&mut pid);
+    let by = if pid.trim().is_empty() { String::new() } else { format!(" (process {})", pid.trim()) };
+    anyhow::anyhow!(
+        "the role {} is already running on {}{by}; stop that one first, or use another --data-dir",
+        role.name(),
+        data_dir.display()
+    )
 }
 
 /// Writes a file so that it is there whole or not at all.

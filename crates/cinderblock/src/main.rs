@@ -21,6 +21,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "cinderblock", version, max_term_width = 100)]
 struct Cli {
+    #[command(flatten)]
+    options: client::cli::Options,
     #[command(subcommand)]
     command: Command,
 }
@@ -44,12 +46,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let Cli { options, command } = Cli::parse();
+    if !options.is_empty() && !matches!(command, Command::User(_)) {
+        let text = "options of connection and output go before volume, snapshot and the other resources only";
+        Cli::command().error(clap::error::ErrorKind::ArgumentConflict, text).exit();
+    }
+    match command {
         Command::Serve(serve) => report(serve.run()),
         Command::Demo(demo) => report(demo.run()),
         Command::Target(command) => report(command.run()),
         Command::User(command) => match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(command.run()),
+            Ok(runtime) => runtime.block_on(command.run(options)),
             Err(error) => report(Err(error.into())),
         },
         Command::Completion { shell } => {

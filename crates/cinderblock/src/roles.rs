@@ -11,12 +11,11 @@ use control::target::TargetRole;
 use control::{Cloud, service};
 use model::config::Config;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Boot;
-use crate::serve::{Role, WaysIn, say_ready};
+use crate::serve::{Orders, Role, WaysIn, say_ready};
 use crate::telemetry::Telemetry;
 use crate::wiring::Service;
 
@@ -29,11 +28,11 @@ const SLOTS: usize = 64;
 /// How long a stopping process waits for requests and steps.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Runs a process.
+/// Runs a process until `orders` come.
 ///
 /// # Errors
 /// What kept a role from starting.
-pub async fn run(service: Service, telemetry: Telemetry) -> anyhow::Result<()> {
+pub async fn run(service: Service, telemetry: Telemetry, mut orders: Orders) -> anyhow::Result<()> {
     let Service { boot, cloud, node } = service;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -85,7 +84,7 @@ pub async fn run(service: Service, telemetry: Telemetry) -> anyhow::Result<()> {
     let api = serve_edge(edge, api_listen, metrics_listen, &tasks, &stop).await?;
     let iscsi = node.target.as_ref().and_then(|target| target.portals().first().copied());
     say_ready(api, iscsi, &data_dir.path, ways);
-    wait_for_signal().await?;
+    orders.to_stop().await;
     tracing::info!("stopping");
     stop.cancel();
     tasks.close();
@@ -160,14 +159,4 @@ async fn serve_http(listener: TcpListener, router: axum::Router, stop: Cancellat
     if let Err(error) = served {
         tracing::error!(%error, "the API stopped");
     }
-}
-
-async fn wait_for_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

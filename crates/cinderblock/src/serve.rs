@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use api::Auth;
 use clap::{Args, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::telemetry::{self, LogFormat, Telemetry};
 use crate::{config, roles, wiring};
@@ -77,16 +78,50 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         // Volumes, database and backups are nobody's but the service's; what must be readable says so by itself.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        // From here on a signal is an order to end cleanly, however far the start has come.
+        let mut orders = runtime.block_on(async { Orders::listen() })?;
         let boot = config::Boot::read(&self)?;
         let format = if boot.json_logs { LogFormat::Json } else { LogFormat::Text };
         let format = self.log_format.unwrap_or(format);
         let logs = telemetry::start_logging(format, self.debug || boot.debug);
         let telemetry = Telemetry { metrics: telemetry::start_metrics()?, logs };
         boot.tell_oddities();
-        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-            let service = wiring::build(boot).await?;
-            roles::run(service, telemetry).await
+        runtime.block_on(async {
+            let service = tokio::select! {
+                service = wiring::build(boot) => service?,
+                () = orders.to_stop() => {
+                    tracing::info!("stopped before it was ready");
+                    return Ok(());
+                }
+            };
+            roles::run(service, telemetry, orders).await
         })
+    }
+}
+
+/// The signals that end a process cleanly; one that comes before it is waited for is kept.
+#[derive(Debug)]
+pub struct Orders {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Orders {
+    /// Listens from now on. Within a runtime.
+    ///
+    /// # Errors
+    /// The signals cannot be listened to.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the first one.
+    pub async fn to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

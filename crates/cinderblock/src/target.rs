@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 use drivers::OpenMode;
 use iscsi::{Access, Chap, Export, Lun, Target, TargetConfig};
 use model::Secret;
-use tokio::signal::unix::{SignalKind, signal};
+
+use crate::serve::Orders;
 
 /// The embedded iSCSI target by itself.
 #[derive(Debug, Subcommand)]
@@ -87,26 +88,50 @@ impl Serve {
             .with_context(|| format!("cannot listen on {}", self.portal))?;
         target.put(Export { iqn: self.iqn.clone(), luns: vec![lun], access }).await?;
         target.start();
+        let mut orders = Orders::listen()?;
+        let mut text = String::new();
         for portal in target.portals() {
-            // Nobody may be reading; it serves all the same.
-            let _ = writeln!(
-                std::io::stdout(),
-                "serving {} ({size} bytes) as {} LUN 0 on {portal}",
-                self.file.display(),
-                self.iqn
-            );
+            text.push_str(&self.tell(size, portal));
         }
+        // Nobody may be reading; it serves all the same.
+        let _ = std::io::stdout().write_all(text.as_bytes());
         let _ = std::io::stdout().flush();
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        orders.to_stop().await;
         target.shutdown().await;
         // Who stops it may pull the plug next.
         device.flush().await.with_context(|| format!("cannot write back {}", self.file.display()))
     }
+
+    /// What is served where, and what to give to an initiator.
+    fn tell(&self, size: u64, portal: SocketAddr) -> String {
+        let user = self.chap.as_ref().and_then(|text| text.split_once(':')).map(|(user, _)| user);
+        let url = url(user, portal, &self.iqn);
+        let (file, iqn) = (self.file.display(), &self.iqn);
+        let mut text = format!(
+            "serving {file} ({size} bytes) as {iqn} LUN 0 on {portal}\n\n\
+             \x20 portal  {portal}\n\
+             \x20 target  {iqn}\n\
+             \x20 URL     {url}\n\n"
+        );
+        if portal.ip().is_unspecified() {
+            text.push_str("HOST stands for an address of this machine.\n");
+        }
+        if user.is_some() {
+            text.push_str("SECRET stands for the secret of --chap.\n");
+        }
+        text.push_str(&format!("Try:\n  qemu-img info '{url}'\n  iscsi-inq '{url}'\n"));
+        text
+    }
+}
+
+/// The address that QEMU's and libiscsi's tools take. The secret is not shown: screens are read by others.
+fn url(user: Option<&str>, portal: SocketAddr, iqn: &str) -> String {
+    let login = user.map_or_else(String::new, |user| format!("{user}%SECRET@"));
+    let portal = match portal.ip().is_unspecified() {
+        true => format!("HOST:{}", portal.port()),
+        false => portal.to_string(),
+    };
+    format!("iscsi://{login}{portal}/{iqn}/0")
 }
 
 /// An identity that stays with the file, for the unit's world-wide names.

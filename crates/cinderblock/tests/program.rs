@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The program with a clean environment.
 fn cinderblock(words: &[&str]) -> Command {
@@ -37,11 +38,17 @@ struct Serving {
 
 impl Serving {
     fn start(data_dir: &Path, words: &[&str]) -> Self {
+        Self::start_while(data_dir, words, |_| {})
+    }
+
+    /// Starts it, and lets something happen to the process before the banner is waited for.
+    fn start_while(data_dir: &Path, words: &[&str], meanwhile: impl FnOnce(&Child)) -> Self {
         let ports: Vec<_> = (0..2).map(|_| free_address()).collect();
         let data_dir = data_dir.to_str().unwrap();
         let mut command = cinderblock(&["serve", "--data-dir", data_dir]);
         command.args(["--api-listen", &ports[0], "--iscsi-listen", &ports[1]]).args(words);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        meanwhile(&child);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut banner = String::new();
         let endpoint = format!("http://{}/v3", ports[0]);
@@ -60,9 +67,7 @@ impl Serving {
     }
 
     fn signal(&self, name: &str) {
-        // The shell's own `kill`: a bare machine has no other.
-        let script = format!("kill -{name} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+        signal(&self.child, name);
     }
 
     fn end(mut self) -> ExitStatus {
@@ -76,6 +81,12 @@ impl Drop for Serving {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn signal(child: &Child, name: &str) {
+    // The shell's own `kill`: a bare machine has no other.
+    let script = format!("kill -{name} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
 }
 
 fn free_address() -> String {
@@ -147,6 +158,101 @@ fn a_role_runs_once_on_a_data_directory() {
     let said = text(&second.stderr);
     assert!(said.contains("already running") && said.contains("--data-dir"), "{said}");
     assert!(first.end().success());
+}
+
+/// A killed process has its locks until the kernel has taken it apart: whoever starts it again need not wait for that.
+#[test]
+fn a_start_waits_for_the_locks_of_a_process_that_is_just_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().canonicalize().unwrap();
+    std::fs::create_dir(data_dir.join("run")).unwrap();
+    let path = data_dir.join("run/volume.lock");
+    let dying = std::fs::File::create(&path).unwrap();
+    dying.lock().unwrap();
+    let mut serving = Serving::start_while(&data_dir, &[], |child| {
+        let opened = || {
+            let files = std::fs::read_dir(format!("/proc/{}/fd", child.id())).into_iter().flatten().flatten();
+            files.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|file| file == path)
+        };
+        wait_until(opened);
+        // It has the file open and asks for the lock now; nothing shows that it was refused once.
+        std::thread::sleep(Duration::from_millis(100));
+        dying.unlock().unwrap();
+    });
+    assert!(serving.client(&["volume", "list"]).status.success());
+    for _ in 0..3 {
+        serving.signal("KILL");
+        // Nobody has waited for its end.
+        serving = Serving::start(&data_dir, &[]);
+    }
+    assert!(serving.end().success());
+}
+
+fn wait_until(holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A service that waits for its database can be stopped like any other.
+#[test]
+fn sigterm_ends_a_start_that_waits_for_its_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("cinder.conf");
+    let nobody = free_address();
+    let text = format!(
+        "[DEFAULT]\nauth_strategy = noauth\ntransport_url = none://\nenabled_backends = local\n\
+         [database]\nconnection = postgresql://u:p@{nobody}/cinder\n\
+         [local]\nvolume_driver = file\nfile_directory = {}\n",
+        folder.path().join("volumes").display()
+    );
+    std::fs::write(&config, text).unwrap();
+    for name in ["TERM", "INT"] {
+        let mut command = cinderblock(&["serve", "--api-listen", &free_address(), "--data-dir"]);
+        command.arg(folder.path().join("data")).arg("--config-file").arg(&config);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+        assert!(log.any(|line| line.contains("trying again")), "it waits");
+        signal(&child, name);
+        assert!(log.any(|line| line.contains("stopped before it was ready")), "it says so");
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn options_of_the_client_may_stand_before_the_resource() {
+    let folder = tempfile::tempdir().unwrap();
+    let serving = Serving::start(folder.path(), &[]);
+    let nowhere = format!("http://{}/v3", free_address());
+    let here = serving.endpoint.as_str();
+    for words in [
+        vec!["--endpoint", here, "--json", "volume", "list"],
+        vec!["--endpoint", here, "volume", "list", "--json"],
+        vec!["--json", "--token", "me:p", "volume", "--endpoint", here, "list"],
+        // The one nearer to the command wins.
+        vec!["--endpoint", &nowhere, "volume", "list", "--endpoint", here, "--json"],
+    ] {
+        // And each wins over the variable.
+        let listed = cinderblock(&words).env("CINDERBLOCK_ENDPOINT", &nowhere).output().unwrap();
+        assert!(listed.status.success(), "{words:?}: {}", text(&listed.stderr));
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(&listed.stdout).unwrap(),
+            serde_json::json!([])
+        );
+    }
+    assert_eq!(output(&["--endpoint", &nowhere, "volume", "list"]).status.code(), Some(6));
+    // Whoever is named later is another caller, and not the same one with a token as well.
+    let both = cinderblock(&["--user", "a:b", "volume", "list", "--token", "me:p"]);
+    assert!({ both }.env("CINDERBLOCK_ENDPOINT", here).output().unwrap().status.success());
+    let misplaced = output(&["--endpoint", here, "serve"]);
+    assert_eq!(misplaced.status.code(), Some(2), "{}", text(&misplaced.stderr));
+    for words in [&["--help"][..], &["volume", "list", "--help"]] {
+        let help = text(&output(words).stdout);
+        assert!(help.contains("--endpoint") && help.contains("CINDERBLOCK_TOKEN"), "{help}");
+    }
+    assert!(!text(&output(&["serve", "--help"]).stdout).contains("--endpoint"));
 }
 
 #[test]

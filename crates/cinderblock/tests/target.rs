@@ -62,6 +62,8 @@ struct Serving {
     child: Child,
     /// What it printed first.
     line: String,
+    /// What it printed after that.
+    told: String,
     portal: String,
 }
 
@@ -71,10 +73,15 @@ impl Serving {
         command.args(["--portal", "127.0.0.1:0", "--iqn", IQN]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut printed = BufReader::new(child.stdout.take().unwrap());
+        printed.read_line(&mut line).unwrap();
+        let mut told = String::new();
+        while !told.contains("iscsi-inq") {
+            assert_ne!(printed.read_line(&mut told).unwrap(), 0, "{told}");
+        }
         let portal = line.trim_end().rsplit(' ').next().unwrap().to_owned();
         assert!(portal.starts_with("127.0.0.1:"), "{line}");
-        Self { child, line, portal }
+        Self { child, line, told, portal }
     }
 
     fn url(&self, user: &str) -> String {
@@ -135,6 +142,30 @@ fn one_file_is_served_until_the_program_is_stopped() {
     qemu_io(&again.url(""), &["read -P 0x5a 3M 1M"]).unwrap();
     assert!(again.stop("INT").success());
     assert!(inquired_again.contains("Designator"), "{inquired_again}");
+}
+
+/// A newcomer has an initiator and no idea of names: what is printed works as it stands.
+#[test]
+fn the_address_that_is_told_is_one_that_initiators_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = file(folder.path(), 16 * MIB);
+    let serving = Serving::start(&disk, &["--open"]);
+    let told = serving.told.as_str();
+    assert!(told.contains(&format!("portal  {}\n", serving.portal)), "{told}");
+    assert!(told.contains(&format!("target  {IQN}\n")), "{told}");
+    let url = told.lines().find_map(|line| line.trim().strip_prefix("URL ")).unwrap().trim();
+    qemu_io(url, &["read -P 0 0 1M"]).unwrap();
+    let commands: Vec<_> = told.lines().skip_while(|line| *line != "Try:").skip(1).collect();
+    assert_eq!(commands.len(), 2, "{told}");
+    for line in commands {
+        let output = Command::new("sh").args(["-c", line]).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+    }
+    drop(serving);
+    let closed = Serving::start(&disk, &["--chap", "user:a secret of 20 bytes"]);
+    let told = closed.told.as_str();
+    assert!(told.contains(&format!("iscsi://user%SECRET@{}/{IQN}/0", closed.portal)), "{told}");
+    assert!(told.contains("--chap") && !told.contains("20 bytes"), "the secret is shown: {told}");
 }
 
 /// I8: nobody but who knows the secret.

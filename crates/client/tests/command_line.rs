@@ -6,6 +6,8 @@ use clap::{CommandFactory, Parser};
 #[derive(Debug, Parser)]
 #[command(name = "cinderblock")]
 struct Program {
+    #[command(flatten)]
+    options: client::cli::Options,
     #[command(subcommand)]
     command: client::cli::Command,
 }
@@ -29,6 +31,8 @@ fn what_the_documents_show_parses() {
         "cinderblock --help",
         "cinderblock volume list --json --endpoint http://h:1/v3",
         "cinderblock volume --json list --status available --limit 5",
+        "cinderblock --endpoint http://h:1/v3 --token a:b --project p --json volume list",
+        "cinderblock --endpoint http://h:1/v3 volume list --endpoint http://h:2/v3 --json",
         "cinderblock volume set data --read-only true --name x",
         "cinderblock volume extend data 20 --wait",
         "cinderblock volume delete a b --cascade --force",
@@ -59,6 +63,8 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
         "cinderblock volume create data --size ten",
         "cinderblock volume create data --source a --snapshot b",
         "cinderblock volume list --token a --user b:c",
+        "cinderblock --token a --user b:c volume list",
+        "cinderblock --endpoint",
         "cinderblock volume extend data",
         "cinderblock volume delete",
         "cinderblock volume create data --size 1 --timeout 5",
@@ -76,6 +82,8 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
 
 #[test]
 fn credentials_do_not_show_in_debug_output() {
-    let program = parse("cinderblock volume list --user me:hunter2").unwrap();
-    assert!(!format!("{program:?}").contains("hunter2"));
+    for line in ["cinderblock volume list --user me:hunter2", "cinderblock --user me:hunter2 volume list"] {
+        let program = parse(line).unwrap();
+        assert!(!format!("{program:?}").contains("hunter2"));
+    }
 }

@@ -8,6 +8,7 @@ mod backup;
 mod fields;
 mod job;
 mod message;
+mod options;
 mod output;
 mod pool;
 mod quota;
@@ -20,10 +21,9 @@ mod waiting;
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::{Client, Error, Result};
 use clap::{Args, Subcommand};
-use model::Secret;
-
-use crate::{Auth, Client, Endpoint, Error, Result};
+pub use options::Options;
 use output::Output;
 
 /// The commands of a user, a subcommand a resource.
@@ -53,55 +53,12 @@ pub enum Command {
 
 /// A resource's commands with the options that all share.
 #[derive(Debug, Args)]
+#[command(mut_args(|option| option.global(true)))]
 pub struct Tool<C: Subcommand> {
     #[command(flatten)]
     options: Options,
     #[command(subcommand)]
     command: C,
-}
-
-/// Where the service is, as whom to speak to it, and how to print.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Connection and output")]
-struct Options {
-    /// Address of the Block Storage API
-    #[arg(long, global = true, value_name = "URL", env = "CINDERBLOCK_ENDPOINT", default_value = Endpoint::DEFAULT)]
-    endpoint: String,
-    /// Token; USER:PROJECT where the service does not authenticate
-    #[arg(long, global = true, env = "CINDERBLOCK_TOKEN", hide_env_values = true, value_parser = secret)]
-    token: Option<Secret<String>>,
-    /// User and password for HTTP basic authentication
-    #[arg(
-        long,
-        global = true,
-        value_name = "USER:PASSWORD",
-        env = "CINDERBLOCK_USER",
-        hide_env_values = true
-    )]
-    #[arg(value_parser = secret, conflicts_with = "token")]
-    user: Option<Secret<String>>,
-    /// Project to work in, when the credentials do not say
-    #[arg(long, global = true, value_name = "ID", env = "CINDERBLOCK_PROJECT")]
-    project: Option<String>,
-    /// Print JSON instead of tables
-    #[arg(long, global = true)]
-    json: bool,
-}
-
-fn secret(text: &str) -> Result<Secret<String>, std::convert::Infallible> {
-    Ok(Secret::new(text.to_owned()))
-}
-
-impl Options {
-    fn auth(&self) -> Result<Auth> {
-        if let Some(user) = &self.user {
-            let (user, password) = user.expose().split_once(':').ok_or_else(|| {
-                Error::Usage("--user (CINDERBLOCK_USER) needs the form USER:PASSWORD".to_owned())
-            })?;
-            return Ok(Auth::Basic { user: user.to_owned(), password: Secret::new(password.to_owned()) });
-        }
-        Ok(self.token.clone().map_or(Auth::None, Auth::Token))
-    }
 }
 
 /// What a command works with.
@@ -112,9 +69,8 @@ struct Session {
 
 impl Session {
     async fn open(options: &Options) -> Result<Self> {
-        let endpoint = Endpoint::parse(&options.endpoint)?;
-        let client = Client::connect(endpoint, options.auth()?, options.project.clone()).await?;
-        Ok(Self { client, output: Output::new(options.json) })
+        let client = Client::connect(options.endpoint()?, options.auth()?, options.project()).await?;
+        Ok(Self { client, output: Output::new(options.json()) })
     }
 
     /// Says that something is gone, or will be.
@@ -125,9 +81,10 @@ impl Session {
 }
 
 impl Command {
-    /// Runs the command to its end; an error is printed with what to do about it.
-    pub async fn run(self) -> ExitCode {
-        match self.dispatch().await {
+    /// Runs the command to its end; an error is printed with what to do about it. `before` are the options that stood before
+    /// the resource's name: one after it wins.
+    pub async fn run(self, before: Options) -> ExitCode {
+        match self.dispatch(before).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 if !matches!(error, Error::Reported(_)) {
@@ -138,18 +95,20 @@ impl Command {
         }
     }
 
-    async fn dispatch(self) -> Result<()> {
+    async fn dispatch(self, before: Options) -> Result<()> {
         match self {
-            Self::Volume(tool) => tool.command.run(&Session::open(&tool.options).await?).await,
-            Self::Snapshot(tool) => tool.command.run(&Session::open(&tool.options).await?).await,
-            Self::Backup(tool) => tool.command.run(&Session::open(&tool.options).await?).await,
-            Self::Attachment(tool) => tool.command.run(&Session::open(&tool.options).await?).await,
-            Self::Type(tool) => tool.command.run(&Session::open(&tool.options).await?).await,
-            Self::Job(tool) => tool.command.run(&Session::open(&tool.options).await?).await,
-            Self::Service(tool) => tool.command.run(&Session::open(&tool.options).await?).await,
-            Self::Pool(tool) => tool.command.run(&Session::open(&tool.options).await?).await,
-            Self::Quota(tool) => tool.command.run(&Session::open(&tool.options).await?).await,
-            Self::Message(tool) => tool.command.run(&Session::open(&tool.options).await?).await,
+            Self::Volume(tool) => tool.command.run(&Session::open(&tool.options.over(before)).await?).await,
+            Self::Snapshot(tool) => tool.command.run(&Session::open(&tool.options.over(before)).await?).await,
+            Self::Backup(tool) => tool.command.run(&Session::open(&tool.options.over(before)).await?).await,
+            Self::Attachment(tool) => {
+                tool.command.run(&Session::open(&tool.options.over(before)).await?).await
+            }
+            Self::Type(tool) => tool.command.run(&Session::open(&tool.options.over(before)).await?).await,
+            Self::Job(tool) => tool.command.run(&Session::open(&tool.options.over(before)).await?).await,
+            Self::Service(tool) => tool.command.run(&Session::open(&tool.options.over(before)).await?).await,
+            Self::Pool(tool) => tool.command.run(&Session::open(&tool.options.over(before)).await?).await,
+            Self::Quota(tool) => tool.command.run(&Session::open(&tool.options.over(before)).await?).await,
+            Self::Message(tool) => tool.command.run(&Session::open(&tool.options.over(before)).await?).await,
         }
     }
 }
