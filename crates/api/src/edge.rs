@@ -25,9 +25,10 @@ use wire::version::document;
 use crate::answer::{API_VERSION, Answer, REQUEST_ID};
 use crate::auth::{Auth, Verdict};
 use crate::call::Call;
-use crate::fault::{self, Fault};
+use crate::fault::Fault;
 use crate::host::LogLevels;
 use crate::list::ResourceFilters;
+use crate::number;
 use crate::query::Query;
 use crate::raw;
 use crate::route::{Entry, Found, Gate, OWN, Table, V3};
@@ -114,7 +115,13 @@ pub fn observer(edge: Arc<Edge>) -> axum::Router {
     let measures = axum::routing::get(async |State(edge): State<Arc<Edge>>, headers: HeaderMap| {
         edge.metrics(&headers).await
     });
-    axum::Router::new().route("/healthcheck", health).route("/metrics", measures).with_state(edge)
+    let refuse = |fault: fn() -> Fault| async move || fault().render(&new_request_id());
+    axum::Router::new()
+        .route("/healthcheck", health)
+        .route("/metrics", measures)
+        .fallback(refuse(|| Fault::generic(404)))
+        .method_not_allowed_fallback(refuse(Fault::bad_method))
+        .with_state(edge)
 }
 
 /// The pattern of the route that served a request, for measures.
@@ -138,10 +145,8 @@ struct Received {
 }
 
 async fn serve(State(Served { edge, slots }): State<Served>, request: Request) -> Response {
-    let Ok(_slot) = slots.try_acquire() else {
-        return raw::error(StatusCode::SERVICE_UNAVAILABLE, fault::explanation(503), request.headers());
-    };
-    let request_id = format!("req-{}", uuid::Uuid::new_v4());
+    let request_id = new_request_id();
+    let Ok(_slot) = slots.try_acquire() else { return Fault::generic(503).render(&request_id) };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!(
         "request",
@@ -171,6 +176,10 @@ async fn serve(State(Served { edge, slots }): State<Served>, request: Request) -
     response
 }
 
+fn new_request_id() -> String {
+    format!("req-{}", uuid::Uuid::new_v4())
+}
+
 /// A method's name; clients can make up others.
 fn known(method: &Method) -> &'static str {
     let all = [
@@ -196,6 +205,11 @@ impl Edge {
             "/metrics" if read => self.metrics(&parts.headers).await,
             path if path == "/v3" || path.starts_with("/v3/") => self.v3(parts, body, request_id).await,
             path if path.starts_with("/cinderblock/v1/") => self.own(parts, body, request_id).await,
+            // What is not Cinder's either way is refused as the API refuses; the rest as Cinder's router does.
+            "/healthcheck" | "/metrics" => not_allowed(&["GET", "HEAD"], request_id),
+            path if path == "/cinderblock" || path.starts_with("/cinderblock/") => {
+                Fault::generic(404).render(request_id)
+            }
             _ => raw::not_found(&parts.headers),
         }
     }
@@ -237,12 +251,12 @@ impl Edge {
 
     /// Reads the body and finds out who calls; or what they are told instead.
     async fn receive(&self, parts: Parts, body: Body, request_id: &str) -> Result<Received, Box<Response>> {
-        let refuse = |status, text| Err(Box::new(raw::error(status, text, &parts.headers)));
+        let refuse = |fault: Fault| Err(Box::new(fault.render(request_id)));
         let reading = axum::body::to_bytes(body, self.settings.max_body);
         let body = match tokio::time::timeout(BODY_TIME, reading).await {
             Ok(Ok(body)) => body,
-            Ok(Err(_)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "Request is too large."),
-            Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive."),
+            Ok(Err(_)) => return refuse(Fault::generic(413)),
+            Err(_) => return refuse(Fault::too_slow()),
         };
         let base = self.base(&parts);
         let url = format!("{base}{}", parts.uri);
@@ -302,7 +316,7 @@ impl Edge {
                 response.extensions_mut().insert(pattern);
                 response
             }
-            None => raw::not_found(&received.parts.headers),
+            None => no_route_of_ours(rest, &received.context, request_id),
         }
     }
 
@@ -348,6 +362,27 @@ impl Edge {
     }
 }
 
+/// What a path of ours that is none, or none for this method, is answered.
+fn no_route_of_ours(path: &str, context: &Context, request_id: &str) -> Response {
+    let methods = ["GET", "POST", "PUT", "DELETE"];
+    let allowed: Vec<&str> =
+        methods.into_iter().filter(|method| route(&OWN, method, path, context).is_some()).collect();
+    if allowed.is_empty() {
+        Fault::generic(404).render(request_id)
+    } else {
+        not_allowed(&allowed, request_id)
+    }
+}
+
+/// 405 with the methods that would do.
+fn not_allowed(methods: &[&str], request_id: &str) -> Response {
+    let mut response = Fault::bad_method().render(request_id);
+    if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
+        response.headers_mut().insert(header::ALLOW, methods);
+    }
+    response
+}
+
 fn pattern(found: &Found<'static>) -> Pattern {
     Pattern(found.entries.first().map_or("none", |entry| entry.route.path))
 }
@@ -377,8 +412,13 @@ fn prepare<'a>(
     match (entry.route.body, body) {
         (None, None) => Ok((entry, Value::Null)),
         (Some(wanted), Some(body)) => {
-            validate(&body, wanted, version)?;
-            Ok((entry, body))
+            let huge = number::huge_integers(&received.body);
+            validate(&body, wanted, version).map_err(|refused| number::in_digits(refused, &huge))?;
+            // A schema that admits anything has let it through, as a float.
+            match huge.first() {
+                Some(digits) => Err(number::too_large(digits)),
+                None => Ok((entry, body)),
+            }
         }
         // Cinder's release 29 answers 500 to a missing body: it means this.
         _ => Err(Fault::generic(400)),

@@ -39,6 +39,16 @@ impl Fault {
         Self::new(404, message)
     }
 
+    /// 405: the path is there, but not for this method.
+    pub fn bad_method() -> Self {
+        Self::new(405, "The method is not allowed for this resource.")
+    }
+
+    /// 408.
+    pub fn too_slow() -> Self {
+        Self::new(408, "The request took too long to arrive.")
+    }
+
     /// 406.
     pub fn not_acceptable(message: impl Into<String>) -> Self {
         Self::new(406, message)

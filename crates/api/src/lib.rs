@@ -20,6 +20,7 @@ mod job;
 pub mod list;
 mod literal;
 mod message;
+mod number;
 pub mod openapi;
 mod qos;
 mod query;

@@ -534,6 +534,14 @@ mod tests {
         assert_eq!(limit("limit=0"), Ok(0));
         assert_eq!(limit("limit=5000"), Ok(1000));
         assert_eq!(limit("limit=99999999999999999999"), Ok(1000));
+        let digits = |n| format!("limit={}", "9".repeat(n));
+        assert_eq!(limit(&digits(4300)), Ok(1000));
+        assert_eq!(
+            limit(&digits(4301)),
+            Err("limit param must be an integer".into()),
+            "as Python refuses it"
+        );
+        assert_eq!(limit("limit=-99999999999999999999"), Err("limit param must be positive".into()));
         assert_eq!(limit("limit=-1"), Err("limit param must be positive".into()));
         assert_eq!(limit("limit=x"), Err("limit param must be an integer".into()));
         assert_eq!(limit("limit="), Err("limit param must be an integer".into()));

@@ -127,6 +127,9 @@ pub fn integer(text: &str, name: &str, min: i64, max: i64) -> Result<i64, Fault>
     Ok(number)
 }
 
+/// The longest text that Python reads as an integer (`sys.int_info.default_max_str_digits`).
+const PYTHON_DIGITS: usize = 4300;
+
 /// An integer that does not fit.
 pub struct Huge {
     pub negative: bool,
@@ -136,7 +139,7 @@ pub struct Huge {
 pub fn python_int(text: &str) -> Option<Result<i64, Huge>> {
     let text = text.trim();
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    if digits.is_empty() || digits.len() > PYTHON_DIGITS || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     Some(text.parse().map_err(|_| Huge { negative: text.starts_with('-') }))

@@ -236,3 +236,74 @@ async fn versions_that_are_not_spoken_are_refused_by_every_route() {
     }
     assert_eq!(written(&service).await, before);
 }
+
+/// `value` with one of its scalars after another replaced by a mark.
+fn marked(value: &Value, mark: &Value) -> Vec<Value> {
+    match value {
+        Value::Object(object) => {
+            let changed = |key: &str, inner: Value| {
+                let mut object = object.clone();
+                object.insert(key.to_owned(), inner);
+                Value::Object(object)
+            };
+            let mut all: Vec<Value> = object
+                .iter()
+                .flat_map(|(key, inner)| {
+                    marked(inner, mark).into_iter().map(move |inner| (key.clone(), inner))
+                })
+                .map(|(key, inner)| changed(&key, inner))
+                .collect();
+            if object.is_empty() {
+                all.push(changed("k", mark.clone()));
+            }
+            all
+        }
+        Value::Array(items) if !items.is_empty() => {
+            marked(&items[0], mark).into_iter().map(|v| json!([v])).collect()
+        }
+        _ => vec![mark.clone()],
+    }
+}
+
+#[tokio::test]
+async fn integers_beyond_64_bits_are_a_400_in_every_place() {
+    let service = Service::start(Auth::Open).await;
+    let things = things(&service).await;
+    let before = written(&service).await;
+    let mut cases = 0;
+    for route in V3.entries().map(|entry| entry.route).filter(|route| route.body.is_some()) {
+        let good = body(route.method, route.path, route.action, &things);
+        for wrong in marked(&good, &json!("@")) {
+            for digits in ["99999999999999999999", "-99999999999999999999", "1000000000000000000000000000000"]
+            {
+                let text = wrong.to_string().replace("\"@\"", digits);
+                let reply = send(&service, route, &things, &text, "application/json").await;
+                let case = format!("{}: {text}: {}", name(route), reply.text);
+                assert_eq!(reply.status, 400, "{case}");
+                let (_, message) = reply.fault();
+                assert!(!message.is_empty() && !message.contains("000000000000019884624838656"), "{case}");
+                assert!(!message.contains("100000000000000000000 "), "{case}");
+                cases += 1;
+            }
+        }
+    }
+    assert_eq!(written(&service).await, before);
+    assert!(cases > 200, "{cases}");
+}
+
+#[tokio::test]
+async fn a_size_is_told_back_in_the_digits_it_came_in() {
+    let service = Service::start(Auth::Open).await;
+    let create = async |size: &str| {
+        let text = format!(r#"{{"volume": {{"size": {size}}}}}"#);
+        let headers = [("content-type", "application/json")];
+        service.send("POST", "/v3/volumes", &headers, text).await.fault()
+    };
+    for digits in ["99999999999999999999", "18446744073709551617", "1000000000000000000000000000000"] {
+        let text = format!(
+            "Invalid input for field/attribute size. Value: {digits}. {digits} is greater than the maximum of 2147483647"
+        );
+        assert_eq!(create(digits).await, (400, text.clone()));
+        assert_eq!(create(&format!("\"{digits}\"")).await, (400, text));
+    }
+}

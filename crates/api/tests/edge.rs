@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use api::Auth;
-use common::{Reply, send};
+use common::{Reply, Service, send};
 use serde_json::json;
 
 use common::PROJECT;
@@ -116,7 +118,47 @@ async fn bodies_must_be_wanted_and_announced() {
     let unannounced = send(Auth::Open, "GET", "/v3/extensions", &[], "{").await;
     assert_eq!(unannounced.status, 200, "a body without a type is none");
     let long: &'static str = Box::leak(" ".repeat(2001).into_boxed_str());
-    assert_eq!(send(Auth::Open, "GET", "/v3/extensions", &json_type, long).await.status, 413);
+    let large = send(Auth::Open, "GET", "/v3/extensions", &json_type, long).await;
+    let message = "The body of your request was too large for this server.";
+    assert_eq!((large.status.as_u16(), large.header("content-type")), (413, Some("application/json")));
+    assert_eq!(large.json(), json!({"overLimit": {"code": 413, "message": message}}));
+}
+
+#[tokio::test]
+async fn what_is_not_cinders_is_refused_as_the_api_refuses() {
+    let not_found = json!({"itemNotFound": {"code": 404, "message": "The resource could not be found."}});
+    for path in [
+        "/cinderblock",
+        "/cinderblock/v1",
+        "/cinderblock/v2/jobs",
+        "/cinderblock/v1/nosuch",
+        "/cinderblock/v1/jobs/",
+    ] {
+        let reply = get(path, &[]).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("content-type")),
+            (404, Some("application/json")),
+            "{path}"
+        );
+        assert_eq!(reply.json(), not_found, "{path}");
+    }
+    for (method, path, allowed) in [
+        ("DELETE", "/cinderblock/v1/jobs", "GET"),
+        ("GET", "/cinderblock/v1/jobs/1/cancel", "POST"),
+        ("POST", "/metrics", "GET, HEAD"),
+        ("DELETE", "/healthcheck", "GET, HEAD"),
+    ] {
+        let reply = send(Auth::Open, method, path, &[], "").await;
+        assert_eq!((reply.status.as_u16(), reply.header("allow")), (405, Some(allowed)), "{path}");
+        assert_eq!(reply.json()["badMethod"]["code"], 405, "{path}");
+    }
+    let mut watched = Service::start(Auth::Open).await;
+    watched.router = api::observer(Arc::clone(&watched.edge));
+    assert_eq!(watched.send("GET", "/metrics", &[], "").await.text, "up 1\n");
+    assert_eq!(watched.send("GET", "/v3/", &[], "").await.json(), not_found);
+    let refused = watched.send("POST", "/metrics", &[], "").await;
+    assert_eq!((refused.status.as_u16(), refused.header("allow")), (405, Some("GET,HEAD")));
+    assert_eq!(refused.json()["badMethod"]["code"], 405);
 }
 
 #[tokio::test]

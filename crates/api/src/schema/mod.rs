@@ -330,9 +330,19 @@ fn number(value: &Value) -> Option<(f64, String)> {
             let text = text.trim();
             let number: f64 = text.parse().ok()?;
             let whole = text.trim_start_matches(['+', '-']).bytes().all(|b| b.is_ascii_digit());
-            let shown = if whole { format!("{number:.0}") } else { repr(&serde_json::json!(number)) };
+            let shown = if whole { whole_number(text) } else { repr(&serde_json::json!(number)) };
             Some((number, shown))
         }
         _ => None,
+    }
+}
+
+/// The integer that a text spells, as Python prints it, however long.
+fn whole_number(text: &str) -> String {
+    let digits = text.trim_start_matches(['+', '-']).trim_start_matches('0');
+    match (digits, text.starts_with('-')) {
+        ("", _) => "0".into(),
+        (digits, true) => format!("-{digits}"),
+        (digits, false) => digits.into(),
     }
 }

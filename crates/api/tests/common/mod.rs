@@ -51,6 +51,7 @@ impl Reply {
 /// A service and the directory that it lives in.
 pub struct Service {
     pub router: axum::Router,
+    pub edge: Arc<Edge>,
     pub cloud: Cloud,
     dir: Arc<TempDir>,
 }
@@ -86,8 +87,8 @@ impl Service {
         });
         let metrics: Arc<dyn Fn() -> String + Send + Sync> = Arc::new(|| "up 1\n".into());
         let settings = Settings { max_body: 2000, metrics: Some(metrics), ..Settings::default() };
-        let router = router(Arc::new(Edge { cloud: cloud.clone(), auth, settings }));
-        Self { router, cloud, dir }
+        let edge = Arc::new(Edge { cloud: cloud.clone(), auth, settings });
+        Self { router: router(Arc::clone(&edge)), edge, cloud, dir }
     }
 
     pub async fn send(
