@@ -1,6 +1,5 @@
 //! Builds what the roles of a process share: database, bus, drivers, the service itself.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use control::node::Node;
 use control::target::{TargetRole, TargetSettings};
 use control::{Cloud, Parts, service};
 use drivers::SharedDriver;
-use drivers::file::{FileConfig, FileDriver};
+use drivers::file::{FileConfig, FileDriver, Installation};
 
 use crate::config::Boot;
 use crate::nova::Nova;
@@ -39,6 +38,10 @@ pub async fn build(boot: Boot) -> anyhow::Result<Service> {
     db::schema::migrate_quiet(&db, boot.settings.service_down)
         .await
         .context("cannot bring the database up to date")?;
+    let installation = Installation {
+        id: db::installation::id(&mut db.read()).await?,
+        place: format!("{}, data in {}", boot.settings.host, boot.data_dir.path.display()),
+    };
     let cloud = Cloud::new(Parts {
         db,
         bus: Arc::new(LocalBus::default()),
@@ -55,11 +58,12 @@ pub async fn build(boot: Boot) -> anyhow::Result<Service> {
         _ => cloud,
     };
     let mut node = Node { host: boot.settings.host.clone(), ..Node::default() };
-    let mut directories = BTreeMap::new();
+    let mut directories = Vec::new();
     if boot.runs(Role::Volume) || boot.runs(Role::Target) || boot.runs(Role::Backup) {
         for section in boot.config.backends()? {
             let host = format!("{}@{}", boot.settings.host, section.name());
-            let driver = open_driver(&section).with_context(|| format!("backend [{}]", section.name()))?;
+            let driver = open_driver(&section, &installation)
+                .with_context(|| format!("backend [{}]", section.name()))?;
             driver.start().await.with_context(|| format!("backend [{}]", section.name()))?;
             refuse_shared_directory(&section, &mut directories)?;
             if boot.runs(Role::Volume) {
@@ -96,29 +100,42 @@ async fn open_database(url: &str, connections: u32) -> anyhow::Result<db::Db> {
     }
 }
 
-/// Two backends in one directory would each take the other's volumes for strays. Asked once the directory is there,
-/// so that no two spellings of it pass.
+/// Two backends in one directory would each take the other's volumes for strays, and one inside the other leaves no directory
+/// that can be moved or filled by itself. Asked once the directory is there, so that no two spellings of it pass.
 fn refuse_shared_directory(
     section: &model::config::Section<'_>,
-    taken: &mut BTreeMap<PathBuf, String>,
+    taken: &mut Vec<(PathBuf, String)>,
 ) -> anyhow::Result<()> {
     let Some(directory) = section.get::<String>("file_directory")? else { return Ok(()) };
     let Ok(path) = PathBuf::from(directory).canonicalize() else { return Ok(()) };
-    match taken.insert(path, section.name().to_owned()) {
-        None => Ok(()),
-        Some(other) => bail!(
-            "backends [{other}] and [{}] have the same file_directory: each needs one of its own",
-            section.name()
-        ),
+    let name = section.name();
+    for (other_path, other) in taken.iter() {
+        if *other_path == path {
+            bail!("backends [{other}] and [{name}] have the same file_directory: each needs one of its own");
+        }
+        if other_path.starts_with(&path) || path.starts_with(other_path) {
+            bail!(
+                "file_directory of the backends [{other}] ({}) and [{name}] ({}) lie one inside the other: each needs one of \
+                 its own, outside of the other's",
+                other_path.display(),
+                path.display()
+            );
+        }
     }
+    taken.push((path, name.to_owned()));
+    Ok(())
 }
 
-fn open_driver(section: &model::config::Section<'_>) -> anyhow::Result<SharedDriver> {
+fn open_driver(
+    section: &model::config::Section<'_>,
+    installation: &Installation,
+) -> anyhow::Result<SharedDriver> {
     let wanted: String = section.require("volume_driver")?;
     match DRIVERS.iter().find(|(name, _)| *name == wanted).map(|(_, driver)| *driver) {
         Some("file") => {
             let text = |option: &str| section.get::<String>(option).ok().flatten();
-            let config = FileConfig::from_options(section.name(), text).map_err(anyhow::Error::msg)?;
+            let mut config = FileConfig::from_options(section.name(), text).map_err(anyhow::Error::msg)?;
+            config.installation = Some(installation.clone());
             Ok(Arc::new(FileDriver::new(config)))
         }
         _ => bail!("volume_driver = {wanted} is not available in this release; available: file"),

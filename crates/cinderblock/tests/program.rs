@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -253,6 +253,89 @@ fn options_of_the_client_may_stand_before_the_resource() {
         assert!(help.contains("--endpoint") && help.contains("CINDERBLOCK_TOKEN"), "{help}");
     }
     assert!(!text(&output(&["serve", "--help"]).stdout).contains("--endpoint"));
+}
+
+/// A configuration with a `file` backend for each of these directories, and its own database and data directory.
+fn installation(folder: &Path, directories: &[&Path]) -> PathBuf {
+    let names: Vec<String> = (0..directories.len()).map(|n| format!("b{n}")).collect();
+    let mut text = format!(
+        "[DEFAULT]\nauth_strategy = noauth\ntransport_url = none://\nbackup_driver = posix\nenabled_backends = {}\n",
+        names.join(",")
+    );
+    for (name, directory) in names.iter().zip(directories) {
+        let directory = directory.display();
+        text.push_str(&format!("[{name}]\nvolume_driver = file\nfile_directory = {directory}\n"));
+    }
+    std::fs::create_dir_all(folder).unwrap();
+    let path = folder.join("cinder.conf");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// What a start with this configuration, which must fail, says.
+fn refused(folder: &Path, config: &Path) -> String {
+    let mut command =
+        cinderblock(&["serve", "--api-listen", &free_address(), "--iscsi-listen", &free_address()]);
+    command.arg("--data-dir").arg(folder.join("data")).arg("--config-file").arg(config);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // One that serves says so; it would not end by itself.
+    if !line.is_empty() {
+        child.kill().unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(line.is_empty() && !output.status.success(), "it started: {line}");
+    text(&output.stderr)
+}
+
+#[test]
+fn two_backends_do_not_share_a_directory_however_it_is_spelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (one, other) = (path("one"), path("other"));
+    std::fs::create_dir(&one).unwrap();
+    std::fs::create_dir(&other).unwrap();
+    std::os::unix::fs::symlink(&one, path("link")).unwrap();
+    for same in [path("link"), path("other/../one"), path("one/."), path("other/../link/../one")] {
+        let said = refused(folder.path(), &installation(folder.path(), &[&one, &same]));
+        assert!(said.contains("[b0] and [b1]") && said.contains("same file_directory"), "{said}");
+    }
+    for inside in [path("one/deep/er"), path("link/deep")] {
+        for pair in [[one.as_path(), &inside], [&inside, &one]] {
+            let said = refused(folder.path(), &installation(folder.path(), &pair));
+            assert!(said.contains("one inside the other") && said.contains("deep"), "{said}");
+        }
+    }
+    // A name that begins alike is no place inside.
+    let config = installation(folder.path(), &[&one, &path("one-more"), &other]);
+    let serving = Serving::start(&path("data"), &["--config-file", config.to_str().unwrap()]);
+    assert!(serving.end().success());
+}
+
+#[test]
+fn a_directory_belongs_to_one_installation_until_it_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let volumes = path("volumes");
+    let first_config = installation(&path("first"), &[&volumes]);
+    let first_words = ["--config-file", first_config.to_str().unwrap()];
+    assert!(Serving::start(&path("first/data"), &first_words).end().success());
+    let second = path("second");
+    let second_config = installation(&second, &[&volumes]);
+    let said = refused(&second, &second_config);
+    let mark = volumes.join(".installation");
+    for wanted in [&volumes, &mark, &path("first/data"), &path("second/data")] {
+        assert!(said.contains(wanted.to_str().unwrap()), "{} is not in {said}", wanted.display());
+    }
+    // The first one, with its database, has moved: it is the same installation.
+    std::fs::rename(path("first/data"), path("first/moved")).unwrap();
+    assert!(Serving::start(&path("first/moved"), &first_words).end().success());
+    std::fs::remove_file(mark).unwrap();
+    let second_words = ["--config-file", second_config.to_str().unwrap()];
+    assert!(Serving::start(&second.join("data"), &second_words).end().success());
+    let said = refused(&path("first"), &first_config);
+    assert!(said.contains("belongs to installation"), "{said}");
 }
 
 #[test]

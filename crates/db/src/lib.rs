@@ -18,6 +18,7 @@ pub mod export;
 mod group;
 pub mod group_type;
 pub mod host;
+pub mod installation;
 pub mod job;
 pub mod message;
 pub mod migration;

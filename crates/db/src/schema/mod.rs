@@ -123,6 +123,7 @@ async fn bring_up(tx: &mut Tx, service_down: Duration) -> Result<()> {
         seed(tx).await?;
     }
     create(tx, &have, &parse(OURS)?).await?;
+    crate::installation::seed(tx).await?;
     let have = Catalogue::read(tx, dialect).await?;
     add_to_cinders(tx, &have).await?;
     if known.is_none() && revision.is_some() {

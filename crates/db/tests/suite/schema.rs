@@ -21,6 +21,7 @@ on_each_database!(
 /// The tables and columns that are not Cinder's.
 fn is_ours(line: &str) -> bool {
     const TABLES: &[&str] = &[
+        "installation",
         "jobs",
         "job_locks",
         "exports",
@@ -51,9 +52,11 @@ fn is_ours(line: &str) -> bool {
 async fn a_new_database_is_made_once(lab: Lab) {
     migrate(&lab.db).await.unwrap();
     assert_eq!(version(&lab.db).await.unwrap(), Some(VERSION));
+    let installation = db::installation::id(&mut lab.db.read()).await.unwrap();
     let first = (common(&lab).await, lab.number("SELECT COUNT(*) AS n FROM volume_types").await);
     migrate(&lab.db).await.unwrap();
     assert_eq!((common(&lab).await, lab.number("SELECT COUNT(*) AS n FROM volume_types").await), first);
+    assert_eq!(db::installation::id(&mut lab.db.read()).await.unwrap(), installation);
     let limits = db::quota::class_limits(&mut lab.db.read(), "default").await.unwrap();
     assert_eq!(
         limits,
@@ -81,6 +84,7 @@ async fn processes_that_start_together_make_one_schema(lab: Lab) {
     }
     assert_eq!(lab.number("SELECT COUNT(*) AS n FROM volume_types").await, 1);
     assert_eq!(lab.number("SELECT COUNT(*) AS n FROM quota_classes").await, 7);
+    assert_eq!(lab.number("SELECT COUNT(*) AS n FROM installation").await, 1);
 }
 
 async fn another_cinder_release_is_refused(lab: Lab) {

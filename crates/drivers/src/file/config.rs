@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::installation::Installation;
+
 /// Where and how volumes are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileConfig {
@@ -15,6 +17,8 @@ pub struct FileConfig {
     pub chain_max: usize,
     /// Whether reflinks are used where the file system has them (`file_reflink`).
     pub reflink: bool,
+    /// Whose the directory must be; `None` leaves it unmarked and asks nobody.
+    pub installation: Option<Installation>,
 }
 
 impl FileConfig {
@@ -26,6 +30,7 @@ impl FileConfig {
             file_mode: 0o600,
             chain_max: 16,
             reflink: true,
+            installation: None,
         }
     }
 

@@ -43,7 +43,7 @@ impl Backend {
                 Name::Intermediate { job, epoch } | Name::TempSnapshot { job, epoch, .. } => {
                     found.push(Found::Intermediate { name, job, epoch });
                 }
-                Name::Info { .. } | Name::Lock => {}
+                Name::Info { .. } | Name::Lock | Name::Installation => {}
                 Name::Foreign => found.push(Found::Foreign { name }),
             }
         }

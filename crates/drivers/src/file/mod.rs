@@ -18,6 +18,7 @@ mod config;
 mod dir;
 
 mod info;
+mod installation;
 mod inventory;
 pub mod names;
 mod owner;
@@ -36,6 +37,7 @@ use tokio::sync::Semaphore;
 
 pub use config::FileConfig;
 use dir::Dir;
+pub use installation::Installation;
 use owner::{Owner, Owners};
 
 use crate::blob::SharedBlob;
@@ -223,6 +225,9 @@ impl Driver for FileDriver {
 impl Backend {
     fn open(config: FileConfig, faults: Option<Arc<Faults>>) -> Result<Self> {
         let dir = Arc::new(Dir::open(&config.directory, config.file_mode, faults)?);
+        if let Some(installation) = &config.installation {
+            installation.take(&dir, &config.directory)?;
+        }
         let reflink = config.reflink && probe_reflink(&dir)?;
         tracing::info!(directory = %config.directory.display(), reflink, "file backend opened");
         Ok(Self { boot: boot_id(), config, dir, owners: Owners::default(), reflink })

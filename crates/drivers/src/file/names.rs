@@ -8,6 +8,7 @@
 //! volume-<id>.tmp-snap-<job>-<epoch>   an overlay over which a clone is being copied
 //! .tmp.<name>.<job>.<epoch>            <name> in the making
 //! .lock.<name>                         held while <name> is open
+//! .installation                        whose the directory is
 //! ```
 //! The first three are those of Cinder's file-based drivers, with their meaning.
 
@@ -18,6 +19,8 @@ use crate::error::{DriverError, ErrorKind, Result};
 
 const TMP: &str = ".tmp.";
 const LOCK: &str = ".lock.";
+/// The directory's mark.
+pub const INSTALLATION: &str = ".installation";
 const TEMP_SNAPSHOT: &str = "tmp-snap-";
 const FLAT: &str = "snapshot-";
 
@@ -31,6 +34,7 @@ pub enum Name {
     TempSnapshot { volume: String, job: JobId, epoch: i64 },
     Intermediate { job: JobId, epoch: i64 },
     Lock,
+    Installation,
     Foreign,
 }
 
@@ -43,6 +47,9 @@ impl Name {
         }
         if name.starts_with(LOCK) {
             return Self::Lock;
+        }
+        if name == INSTALLATION {
+            return Self::Installation;
         }
         let (volume, rest) = match name.split_once('.') {
             Some((volume, rest)) => (volume, Some(rest)),
