@@ -84,7 +84,7 @@ pub async fn run(service: Service, telemetry: Telemetry, mut orders: Orders) -> 
     let api = serve_edge(edge, api_listen, metrics_listen, &tasks, &stop).await?;
     let iscsi = node.target.as_ref().and_then(|target| target.portals().first().copied());
     say_ready(api, iscsi, &data_dir.path, ways);
-    orders.to_stop().await;
+    orders.ordered().await;
     tracing::info!("stopping");
     stop.cancel();
     tasks.close();

@@ -90,7 +90,7 @@ impl Serve {
         runtime.block_on(async {
             let service = tokio::select! {
                 service = wiring::build(boot) => service?,
-                () = orders.to_stop() => {
+                () = orders.ordered() => {
                     tracing::info!("stopped before it was ready");
                     return Ok(());
                 }
@@ -117,7 +117,7 @@ impl Orders {
     }
 
     /// Waits for the first one.
-    pub async fn to_stop(&mut self) {
+    pub async fn ordered(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -96,7 +96,7 @@ impl Serve {
         // Nobody may be reading; it serves all the same.
         let _ = std::io::stdout().write_all(text.as_bytes());
         let _ = std::io::stdout().flush();
-        orders.to_stop().await;
+        orders.ordered().await;
         target.shutdown().await;
         // Who stops it may pull the plug next.
         device.flush().await.with_context(|| format!("cannot write back {}", self.file.display()))

@@ -1,5 +1,7 @@
 //! The identity of the installation: of this database and everything that belongs to it.
 
+use model::InstallationId;
+
 use crate::conn::{Read, Tx};
 use crate::error::{Error, Result};
 use crate::sql::sql;
@@ -13,21 +15,21 @@ pub(crate) async fn seed(tx: &mut Tx) -> Result<()> {
         return Ok(());
     }
     let stmt = sql("INSERT INTO installation (id, created_at) VALUES (?, {now}) {or_ignore id}");
-    tx.exec(stmt.bind(uuid::Uuid::new_v4().to_string())).await.map(drop)
+    tx.exec(stmt.bind(InstallationId::new().to_string())).await.map(drop)
 }
 
 /// The identity; it goes wherever the database goes.
 ///
 /// # Errors
 /// The database is away, or has not been brought up to date.
-pub async fn id(from: &mut impl Read) -> Result<String> {
+pub async fn id(from: &mut impl Read) -> Result<InstallationId> {
     find(from)
         .await?
         .ok_or_else(|| Error::Unusable("the database has lost its installation's identity".into()))
 }
 
-async fn find(from: &mut impl Read) -> Result<Option<String>> {
+async fn find(from: &mut impl Read) -> Result<Option<InstallationId>> {
     // Nobody makes a second one; if somebody did, all must agree on one of them.
     let row = from.row(sql("SELECT MIN(id) AS id FROM installation")).await?;
-    row.map_or(Ok(None), |row| row.get("id"))
+    row.map_or(Ok(None), |row| row.parse_opt("installation", "id"))
 }

@@ -44,6 +44,8 @@ ids! {
     BackupId,
     /// A volume type.
     TypeId,
+    /// An installation: a database and everything that belongs to it.
+    InstallationId,
     /// A durable run of an operation.
     JobId,
     /// A user message.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::JobId;
 use model::job::Claim;
+use model::{InstallationId, JobId};
 
 use super::dir::Dir;
 use super::names::INSTALLATION;
@@ -16,7 +16,7 @@ use crate::error::{DriverError, ErrorKind, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
     /// The database's identity.
-    pub id: String,
+    pub id: InstallationId,
     /// For operators: one place where it runs.
     pub place: String,
 }
@@ -30,7 +30,7 @@ impl Installation {
     /// Reads a mark.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
-        let id = lines.next()?.strip_prefix("installation ")?.trim().to_owned();
+        let id = lines.next()?.strip_prefix("installation ")?.trim().parse().ok()?;
         let place = lines.next().and_then(|line| line.strip_prefix("marked by ")).unwrap_or("somebody");
         Some(Self { id, place: place.trim().to_owned() })
     }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_as_it_was_written() {
-        let one = Installation { id: "a-b".into(), place: "h, data in /x y".into() };
+        let one = Installation { id: InstallationId::new(), place: "h, data in /x y".into() };
         assert_eq!(Installation::parse(&one.text()), Some(one));
         assert_eq!(Installation::parse(""), None);
         assert_eq!(Installation::parse("something else"), None);
