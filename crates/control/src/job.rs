@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::cloud::Cloud;
 use crate::context::Context;
+use crate::engine;
 use crate::error::{Error, Resource, Result};
 use crate::message::{self, Detail};
 use crate::operations;
@@ -132,7 +133,7 @@ impl Cloud {
     /// Asks a job to stop. It does so at its next step, and takes back what it did; the job shows when. Asking again is fine.
     ///
     /// # Errors
-    /// Not there, forbidden, nothing that can be stopped half-way, or it has ended.
+    /// Not there, forbidden, nothing that can be stopped half-way, or it has ended or failed.
     pub async fn job_cancel(&self, context: &Context, id: JobId) -> Result<JobView> {
         let job = self.job_for(context, id, MEMBER).await?;
         if !operations::can_be_cancelled(&job.operation) {
@@ -144,6 +145,13 @@ impl Cloud {
         let mut tx = self.db.begin().await?;
         if !db::job::cancel(&mut tx, id).await? {
             return Err(Error::Conflict(format!("Job {id} has ended.")));
+        }
+        // As it is in the transaction that asked: what has failed is on its way back already, and ends as failed.
+        let now = db::job::get(&mut tx, id).await?;
+        if !job.cancel_requested && now.is_some_and(|now| has_failed(&now)) {
+            return Err(Error::Conflict(format!(
+                "Job {id} has failed and takes back what it did; it ends by itself."
+            )));
         }
         self.commit(tx).await?;
         self.job_show(context, id).await
@@ -169,6 +177,11 @@ impl Cloud {
         }
         Err(Error::Forbidden(persona.to_owned()))
     }
+}
+
+/// Whether it only takes back what it did, never to begin again.
+fn has_failed(job: &Job) -> bool {
+    job.state == JobState::Undoing && job.data["failure"]["elsewhere"] != true
 }
 
 /// Whether nobody has it and it could be claimed as far as time goes.
@@ -202,11 +215,20 @@ fn waits_otherwise(context: &Context, job: &Job, services: &[Service]) -> Option
     }
     let waits = |what, message| Waits { what, message, lock: None, job: None, until: None };
     if job.run_after > Utc::now() {
+        let until = Some(job.run_after);
+        let undo = &job.data[engine::UNDO];
+        if let Some(step) = undo["step"].as_str() {
+            let why = undo["error"].as_str().filter(|_| context.is_admin);
+            let why = why.unwrap_or("a part of the service could not do it");
+            let message =
+                format!("what the step {step} did is taken back again after try {}: {why}", undo["tries"]);
+            return Some(Waits { until, ..waits(WaitsFor::Retry, message) });
+        }
         let busy = job.data["waits"]["busy"].as_str().map(str::to_owned);
         let error = job.error.clone().filter(|_| context.is_admin);
         let why = error.or(busy).unwrap_or_else(|| "a part of the service could not do it".into());
         let message = format!("tried again after attempt {}: {why}", job.attempts);
-        return Some(Waits { until: Some(job.run_after), ..waits(WaitsFor::Retry, message) });
+        return Some(Waits { until, ..waits(WaitsFor::Retry, message) });
     }
     let (binary, host) = job.queue.split_once('.').unwrap_or((&job.queue, ""));
     let mut known = services

@@ -38,6 +38,12 @@ pub enum At {
     Backup,
 }
 
+/// Under this name a job's data says which step is being taken back, the failed tries so far, and why the last failed.
+pub(crate) const UNDO: &str = "undo";
+
+/// Under this name a job's data has the steps that could not be taken back, and why.
+const LEFT: &str = "left";
+
 /// What a step leaves behind for later steps and for whoever resumes.
 pub type Output = Result<Value, Failure>;
 
@@ -107,6 +113,11 @@ impl Work {
     /// What step `name` left behind.
     pub fn output(&self, name: &str) -> &Value {
         &self.job.data[name]
+    }
+
+    /// Whether what step `name` did could not be taken back: what is left is the resource's, until it is deleted.
+    pub fn is_left(&self, name: &str) -> bool {
+        !self.job.data[LEFT][name].is_null()
     }
 
     /// Who makes the changes of this job, for the event log.

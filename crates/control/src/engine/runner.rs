@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use db::job::{Claimed, Next, Renewed};
+use futures::FutureExt as _;
 use model::job::{Claim, Job, JobState, Stop};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::{Act, At, Failure, FailureKind, Operation, Step, Work, fault};
+use super::{Act, At, Failure, FailureKind, LEFT, Operation, Step, UNDO, Work, fault};
 use crate::bus::Listener;
 use crate::cloud::Cloud;
 use crate::node::Node;
@@ -30,8 +31,11 @@ pub struct RunnerConfig {
     pub sweep: Duration,
 }
 
-/// Times a job is tried again after failures that may pass, before it counts as failed.
+/// Times a job is tried again after failures that may pass, before it counts as failed. Also tries to take back one step.
 const ATTEMPTS: i32 = 30;
+
+/// Tries to take back one step that fails with what does not pass by itself: enough to outlast a hiccup, not a quarter of an hour.
+const HOPELESS_ATTEMPTS: i32 = 5;
 
 /// How often a claimed job is looked at: for its progress, and for a request to stop it that rang in another process only.
 const LOOK: Duration = Duration::from_secs(1);
@@ -282,13 +286,13 @@ impl Run<'_> {
         let lease_us = self.runner.config.lease.as_micros() as i64;
         let (mut tx, output) = match step.act {
             Act::Do(act) => {
-                let output = act(&work).await?;
+                let output = guarded(act(&work)).await?;
                 fault::point(self.operation.name, step.name, "after");
                 (cloud.db.begin().await?, output)
             }
             Act::Record(act) => {
                 let mut tx = cloud.db.begin().await?;
-                let output = act(&work, &mut tx).await?;
+                let output = guarded(act(&work, &mut tx)).await?;
                 fault::point(self.operation.name, step.name, "after");
                 (tx, output)
             }
@@ -385,7 +389,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes back the steps in reverse, then ends the job as failed.
+    /// Takes back the steps in reverse, then ends the job as failed. A step that cannot be taken back is left: the resource ends in
+    /// its error state with what is left still its own, to be removed with it.
     async fn undo(&mut self, failure: Failure) -> Result<(), Failure> {
         while self.job.steps_done > 0 {
             let step = &self.operation.steps[self.job.steps_done as usize - 1];
@@ -394,29 +399,55 @@ impl Run<'_> {
                     return Ok(());
                 }
                 fault::point(self.operation.name, step.name, "undo");
-                if let Err(error) = undo(&self.work()).await {
+                // A cancelled claim still has to clean up.
+                let work = Work { claim: self.claim.for_undo(), ..self.work() };
+                if let Err(error) = guarded(undo(&work)).await {
                     if error.kind == FailureKind::Lost {
                         return Err(error);
                     }
-                    if self.job.attempts < ATTEMPTS {
-                        let delay_us = 500_000 << self.job.attempts.min(6);
+                    if let Some(delay) = self.undo_failed(step, &error) {
+                        let delay_us = delay.as_micros() as i64;
                         return self.leave(Next::Later { delay_us, error: failure.message }).await;
                     }
-                    tracing::error!(
-                        step = step.name,
-                        error = error.message,
-                        "could not be undone; the reconciler has it"
-                    );
                 }
             }
             self.job.steps_done -= 1;
+            if let Some(data) = self.job.data.as_object_mut() {
+                data.remove(UNDO);
+            }
             let lease_us = self.runner.config.lease.as_micros() as i64;
             self.leave(Next::Stay { lease_us }).await?;
         }
-        if self.job.data["failure"]["elsewhere"].as_bool().unwrap_or(false) {
+        if self.job.data["failure"]["elsewhere"].as_bool().unwrap_or(false) && self.job.data[LEFT].is_null() {
             return self.again_elsewhere().await;
         }
         self.fail(failure).await
+    }
+
+    /// Notes that a step could not be taken back: how long until the next try, or `None` after the last.
+    fn undo_failed(&mut self, step: &Step, error: &Failure) -> Option<Duration> {
+        let tries = self.job.data[UNDO]["tries"].as_i64().unwrap_or(0) as i32 + 1;
+        let most = if error.kind == FailureKind::Again { ATTEMPTS } else { HOPELESS_ATTEMPTS };
+        let data = self.job.data.as_object_mut()?;
+        if tries < most {
+            let delay = Duration::from_millis(250 << tries.min(7));
+            tracing::warn!(
+                step = step.name,
+                error = error.message,
+                tries,
+                ?delay,
+                "could not be taken back yet"
+            );
+            let note = serde_json::json!({ "step": step.name, "tries": tries, "error": error.message });
+            data.insert(UNDO.into(), note);
+            return Some(delay);
+        }
+        tracing::error!(step = step.name, error = error.message, tries, "could not be taken back");
+        metrics::counter!("cinderblock_job_steps_left_total", "operation" => self.operation.name)
+            .increment(1);
+        let left = data.entry(LEFT).or_insert_with(|| serde_json::json!({}));
+        left[step.name] = error.message.clone().into();
+        None
     }
 
     /// Begins again from the first step; what was tried is remembered.
@@ -444,7 +475,13 @@ impl Run<'_> {
         if let Some(detail) = known["detail"].as_str() {
             failure.detail = crate::message::Detail::named(detail);
         }
-        failure.kind = if cancelled { FailureKind::Cancelled } else { FailureKind::Permanent };
+        // Who cancelled knows why it ended, not that something is left.
+        let clean = self.job.data[LEFT].is_null();
+        failure.kind = if cancelled && clean { FailureKind::Cancelled } else { FailureKind::Permanent };
+        for (step, error) in self.job.data[LEFT].as_object().into_iter().flatten() {
+            let error = error.as_str().unwrap_or_default();
+            failure.message += &format!("; what the step {step} did could not be taken back: {error}");
+        }
         let work = self.work();
         let mut tx = self.runner.cloud.db.begin().await?;
         (self.operation.fail)(&work, &mut tx, &failure).await?;
@@ -469,6 +506,18 @@ impl Run<'_> {
             duration_ms = seconds * 1e3,
             "job ended"
         );
+    }
+}
+
+/// A step's act or undo; one that panics has failed, as its next run would.
+async fn guarded<T>(act: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match std::panic::AssertUnwindSafe(act).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Err(Failure::permanent(format!("a fault in the program: {text}")))
+        }
     }
 }
 

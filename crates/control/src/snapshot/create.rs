@@ -153,7 +153,7 @@ async fn discard(work: &Work) -> std::result::Result<(), Failure> {
     let Some(snapshot) = db::snapshot::get(&mut read, id_of(work)?).await? else { return Ok(()) };
     let Some(volume) = db::volume::get(&mut read, snapshot.volume_id).await? else { return Ok(()) };
     let driver = work.node.driver(&volume::create::pool_of(&volume)?)?;
-    Ok(driver.delete_snapshot(&reference(&snapshot, &volume), &work.claim.for_undo()).await?)
+    Ok(driver.delete_snapshot(&reference(&snapshot, &volume), &work.claim).await?)
 }
 
 async fn finish(work: &Work, tx: &mut Tx) -> db::Result<()> {

@@ -410,6 +410,10 @@ async fn origin(tx: &mut Tx, request: &Request) -> std::result::Result<Option<Po
 
 /// Takes the place and the promise back.
 async fn unplace(work: &Work) -> std::result::Result<(), Failure> {
+    // Deleting the volume in error takes the rest away, there.
+    if work.is_left("build") {
+        return Ok(());
+    }
     let id = volume_id(work)?;
     let mut tx = work.cloud.db.begin().await?;
     db::job::fence(&mut tx, &work.job).await?;
@@ -473,9 +477,7 @@ async fn unbuild(work: &Work) -> std::result::Result<(), Failure> {
     let volume = db::volume::get(&mut work.cloud.db.read(), volume_id(work)?).await?;
     let Some(volume) = volume.filter(|volume| volume.host.is_some()) else { return Ok(()) };
     let driver = work.node.driver(&pool_of(&volume)?)?;
-    // A cancelled claim still has to clean up: what follows runs under one that is not.
-    let claim = work.claim.for_undo();
-    Ok(driver.delete_volume(&super::reference(&volume), &claim).await?)
+    Ok(driver.delete_volume(&super::reference(&volume), &work.claim).await?)
 }
 
 async fn finish(work: &Work, tx: &mut Tx) -> db::Result<()> {

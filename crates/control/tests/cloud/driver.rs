@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 #[derive(Debug, Clone)]
 pub enum Act {
     Fail(ErrorKind),
+    Panic,
     /// Says that it is there and waits to be let on; then the real thing happens, if the claim still holds.
     Wait(Arc<Gate>),
     /// Says that it is there and works on until its claim tells it to stop.
@@ -74,6 +75,11 @@ impl TestDriver {
         self.then(name, Act::Fail(kind));
     }
 
+    /// The next call of `name` panics.
+    pub fn panic(&self, name: &'static str) {
+        self.then(name, Act::Panic);
+    }
+
     /// The next `times` calls of `name` wait at one gate.
     pub fn hold(&self, name: &'static str, times: usize) -> Arc<Gate> {
         let gate = Gate::new();
@@ -111,6 +117,7 @@ impl TestDriver {
         };
         match act {
             Some(Act::Fail(kind)) => return Err(DriverError::new(kind, format!("{name} was told to fail"))),
+            Some(Act::Panic) => panic!("{name} was told to panic"),
             Some(Act::Wait(gate)) => gate.pass().await,
             Some(Act::Labour(gate)) => {
                 gate.reached.add_permits(1);

@@ -1,6 +1,7 @@
 //! Runners that die in the middle of a step, and those that take over (I3, I4).
 
 use control::request::{DeleteVolume, ExtendVolume, NewVolume};
+use drivers::ErrorKind;
 use model::job::JobState;
 use model::{GiB, SnapshotStatus, VolumeStatus};
 
@@ -178,5 +179,76 @@ async fn what_cannot_be_taken_back_cannot_be_cancelled() {
     gate.open();
     lab.rest(volume.id).await;
     assert_eq!(lab.volume_now(volume.id).await.unwrap().size.0, 2);
+    lab.close().await;
+}
+
+/// An undo that fails for good ends the job: the volume in error keeps what is left, says where it is, and takes it along when deleted.
+#[tokio::test]
+async fn i3_an_undo_that_fails_for_good_ends_in_error_with_its_reason() {
+    let lab = Lab::start().await;
+    let me = member("p");
+    lab.driver.fail("create_volume", ErrorKind::Backend);
+    for _ in 0..5 {
+        lab.driver.fail("delete_volume", ErrorKind::Backend);
+    }
+    let wanted = NewVolume { size: Some(GiB(1)), ..NewVolume::default() };
+    let volume = lab.cloud.volume_create(&me, wanted).await.unwrap();
+    let job = lab.job_of(&me, volume.id).await;
+    lab.rest(volume.id).await;
+    let now = lab.volume_now(volume.id).await.unwrap();
+    assert_eq!((now.status, now.host.is_some()), (VolumeStatus::Error, true));
+    let job = lab.cloud.job_show(&admin(), job.id).await.unwrap();
+    assert_eq!(job.state, JobState::Failed);
+    let error = job.error.clone().unwrap();
+    assert!(error.contains("create_volume was told to fail"), "{error}");
+    assert!(error.contains("what the step build did could not be taken back: delete_volume"), "{error}");
+    assert_eq!(lab.told(&me).await.len(), 1);
+    assert_eq!(lab.pool().await, (1, 0), "what is left still takes its place");
+    lab.cloud.volume_delete(&me, volume.id, DeleteVolume::default()).await.unwrap();
+    lab.rest(volume.id).await;
+    assert!(lab.volume_now(volume.id).await.is_none());
+    assert_eq!(lab.driver.calls("delete_volume"), 1);
+    assert_eq!(lab.pool().await, (0, 0));
+    lab.close().await;
+}
+
+#[tokio::test]
+async fn what_has_failed_is_taken_back_and_cannot_be_cancelled() {
+    let lab = Lab::start().await;
+    let me = member("p");
+    let volume = lab.volume(&me, 1).await;
+    lab.driver.fail("create_snapshot", ErrorKind::Backend);
+    lab.driver.fail("delete_snapshot", ErrorKind::Backend);
+    let gate = lab.driver.hold("delete_snapshot", 1);
+    let snapshot = lab.cloud.snapshot_create(&me, new_snapshot(volume.id)).await.unwrap();
+    gate.reached().await;
+    let job = lab.job_of(&me, snapshot.id).await;
+    assert_eq!(
+        text(lab.cloud.job_cancel(&me, job.id).await),
+        format!("Job {} has failed and takes back what it did; it ends by itself.", job.id)
+    );
+    assert!(!lab.cloud.job_show(&me, job.id).await.unwrap().cancel_requested);
+    gate.open();
+    lab.rest(snapshot.id).await;
+    let job = lab.cloud.job_show(&admin(), job.id).await.unwrap();
+    assert_eq!(job.state, JobState::Failed);
+    assert!(!job.error.clone().unwrap().contains("taken back"), "the second try took it back");
+    lab.cloud.snapshot_delete(&me, snapshot.id).await.unwrap();
+    lab.rest(snapshot.id).await;
+    lab.close().await;
+}
+
+#[tokio::test]
+async fn a_step_that_panics_has_failed() {
+    let lab = Lab::start().await;
+    let me = member("p");
+    lab.driver.panic("create_volume");
+    let wanted = NewVolume { size: Some(GiB(1)), ..NewVolume::default() };
+    let volume = lab.cloud.volume_create(&me, wanted).await.unwrap();
+    let job = lab.job_of(&me, volume.id).await;
+    lab.rest(volume.id).await;
+    assert_eq!(lab.volume_now(volume.id).await.unwrap().status, VolumeStatus::Error);
+    let error = lab.cloud.job_show(&admin(), job.id).await.unwrap().error.clone().unwrap();
+    assert!(error.contains("create_volume was told to panic"), "{error}");
     lab.close().await;
 }
