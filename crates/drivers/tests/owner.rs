@@ -7,7 +7,10 @@ mod common;
 use std::sync::Arc;
 
 use common::{claim, driver, snapshot, volume};
+use drivers::fault::Faults;
+use drivers::file::{FileConfig, FileDriver};
 use drivers::{Driver, ErrorKind, OpenMode, Openable, Source};
+use model::GiB;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volume_is_never_busy_in_its_own_process() {
@@ -113,4 +116,28 @@ async fn files_are_for_their_owner_alone() {
     for entry in dir.path().join("made").read_dir().unwrap() {
         assert_eq!(mode(&entry.unwrap().path()), 0o600);
     }
+}
+
+/// A run that died just before it made its work durable has done it in the page cache only: the repeat, which finds it done, syncs
+/// before it says so.
+#[tokio::test]
+async fn i7_what_is_found_done_is_made_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (v, changes) = (volume(1), Faults::counting());
+    let (s, size) = (snapshot(&v), GiB(2));
+    // With overlays, whatever the file system can do.
+    let config = || FileConfig { reflink: false, ..FileConfig::new(dir.path(), "local") };
+    let first = FileDriver::new(config());
+    first.start().await.unwrap();
+    first.create_volume(&v, Source::Blank, &claim()).await.unwrap();
+    first.extend_volume(&v, size, &claim()).await.unwrap();
+    first.create_snapshot(&s, &claim()).await.unwrap();
+    drop(first);
+    let next = FileDriver::with_faults(config(), Arc::clone(&changes));
+    next.start().await.unwrap();
+    let before = changes.seen();
+    next.extend_volume(&v, size, &claim()).await.unwrap();
+    assert_eq!(changes.seen(), before + 1, "the file is synced, and nothing is changed");
+    next.create_snapshot(&s, &claim()).await.unwrap();
+    assert_eq!(changes.seen(), before + 2, "the directory is synced, and nothing is changed");
 }

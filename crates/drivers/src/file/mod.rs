@@ -249,11 +249,12 @@ impl Backend {
     fn extend_volume(&self, volume: &VolumeRef, size: GiB, claim: &Claim) -> Result<()> {
         let owner = self.own(&volume.name)?;
         let _state = owner.work();
+        // What is dirty is written before the volume's I/O is parked; and with it a size that a run which ended before its own
+        // sync has left.
+        owner.served.stack().flush()?;
         if owner.served.size() >= size.bytes() {
             return Ok(());
         }
-        // What is dirty is written before the volume's I/O is parked.
-        owner.served.stack().flush()?;
         claim.check()?;
         owner.served.parked(|stack| stack.layers()[0].grow(size.bytes()))?;
         Ok(())

@@ -50,13 +50,15 @@ impl Backend {
             self.dir.sync()?;
             return self.remove_overlay(&owner, &mut state, &key, &names::overlay(volume, &key), claim);
         }
-        if !is_overlay {
-            if self.reflink && state.files.len() == 1 {
-                let making = self.dir.make(&flat, claim)?;
-                self.reflink_open(&owner, &making)?;
-                making.publish_new(claim)?;
-                return self.dir.sync();
-            }
+        if is_overlay {
+            // Recorded, but by a run that may have ended before its record was durable.
+            self.dir.sync()?;
+        } else if self.reflink && state.files.len() == 1 {
+            let making = self.dir.make(&flat, claim)?;
+            self.reflink_open(&owner, &making)?;
+            making.publish_new(claim)?;
+            return self.dir.sync();
+        } else {
             self.push_overlay(&owner, &mut state, &key, claim)?;
         }
         if state.files.len() - 1 > self.config.chain_max {
