@@ -5,17 +5,26 @@
 //! dump of the database destroys nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use db::job::Wanted;
 use drivers::Found;
 use model::job::JobState;
 use model::{JobId, VolumeStatus};
 use serde::Serialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cloud::Cloud;
 use crate::engine::Failure;
 use crate::node::Node;
+
+/// How long a job can be looked at after its end, in microseconds: 30 days, as Cinder keeps user messages.
+const JOBS_KEPT_US: i64 = 30 * 86_400 * 1_000_000;
+/// Jobs that are removed by one transaction.
+const JOBS_AT_ONCE: u32 = 500;
+/// How often what is too old is looked for.
+const PURGE_PERIOD: Duration = Duration::from_secs(3600);
 
 /// Whether to mend or only to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +114,18 @@ impl Report {
             *counts.entry(finding.kind).or_insert(0) += 1;
         }
         counts
+    }
+
+    fn tell(&self) {
+        let counts = self.counts();
+        for kind in FindingKind::ALL {
+            let found = counts.get(&kind).copied().unwrap_or(0);
+            metrics::gauge!("cinderblock_reconcile_findings", "kind" => kind.name()).set(found as f64);
+        }
+        for finding in &self.findings {
+            tracing::warn!(kind = ?finding.kind, subject = finding.subject, detail = finding.detail,
+                repaired = finding.repaired, "reconciler");
+        }
     }
 }
 
@@ -306,28 +327,36 @@ impl Cloud {
         Ok(())
     }
 
-    /// Runs now and every `periodic` until stopped; tells of what it finds in the log and in metrics.
+    /// Removes what was kept for a time that is over: user messages, and jobs that have ended.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn purge(&self) -> Result<(), Failure> {
+        let mut tx = self.db.begin().await?;
+        db::message::expire(&mut tx).await?;
+        self.commit(tx).await?;
+        while db::job::purge(&self.db, JOBS_KEPT_US, JOBS_AT_ONCE).await? >= u64::from(JOBS_AT_ONCE) {}
+        Ok(())
+    }
+
+    /// Runs now and every `period` until stopped; tells of what it finds in the log and in metrics.
     pub async fn keep_reconciling(
         self,
         node: std::sync::Arc<Node>,
-        period: std::time::Duration,
+        period: Duration,
         stop: CancellationToken,
     ) {
+        let mut purged: Option<Instant> = None;
         loop {
             match self.reconcile(&node, How::Repair).await {
-                Ok(report) => {
-                    let counts = report.counts();
-                    for kind in FindingKind::ALL {
-                        let found = counts.get(&kind).copied().unwrap_or(0);
-                        metrics::gauge!("cinderblock_reconcile_findings", "kind" => kind.name())
-                            .set(found as f64);
-                    }
-                    for finding in &report.findings {
-                        tracing::warn!(kind = ?finding.kind, subject = finding.subject, detail = finding.detail,
-                            repaired = finding.repaired, "reconciler");
-                    }
-                }
+                Ok(report) => report.tell(),
                 Err(failure) => tracing::warn!(error = failure.message, "the reconciler could not look"),
+            }
+            if purged.is_none_or(|at| at.elapsed() >= PURGE_PERIOD) {
+                match self.purge().await {
+                    Ok(()) => purged = Some(Instant::now()),
+                    Err(failure) => tracing::warn!(error = failure.message, "removing what is too old"),
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -93,3 +93,27 @@ async fn an_owner_reads_no_internals() {
     assert_eq!(whole.queue, "cinder-volume.node@local");
     lab.close().await;
 }
+
+#[tokio::test]
+async fn messages_and_ended_jobs_are_kept_for_a_time_and_no_longer() {
+    let lab = Lab::start().await;
+    let me = member("p");
+    let volume = lab.volume(&me, 1).await;
+    lab.driver.fail("create_snapshot", ErrorKind::Backend);
+    let snapshot = lab.cloud.snapshot_create(&me, new_snapshot(volume.id)).await.unwrap();
+    lab.rest(snapshot.id).await;
+    let kept = async || {
+        let jobs = lab.cloud.job_list(&me, &all(false)).await.unwrap().len();
+        (jobs, lab.told(&me).await.len())
+    };
+    lab.cloud.purge().await.unwrap();
+    assert_eq!(kept().await, (2, 1), "nothing is too old");
+    let mut tx = lab.cloud.db.begin().await.unwrap();
+    let ended = "UPDATE jobs SET finished_at = 1 WHERE resource_kind = 'snapshot'";
+    tx.exec(db::sql::sql(ended)).await.unwrap();
+    tx.exec(db::sql::sql("UPDATE messages SET expires_at = created_at")).await.unwrap();
+    lab.cloud.commit(tx).await.unwrap();
+    lab.cloud.purge().await.unwrap();
+    assert_eq!(kept().await, (1, 0));
+    lab.close().await;
+}
