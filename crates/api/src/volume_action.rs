@@ -1,9 +1,6 @@
 //! `POST /volumes/{id}/action`: one handler per action.
 
-use control::policy::Action;
-use control::request::{
-    AttachVolume, DeleteVolume, DetachVolume, ExtendVolume, ForceDetachVolume, ResetVolume,
-};
+use control::request::{AttachVolume, DetachVolume, ExtendVolume, ForceDetachVolume, ResetVolume};
 use model::volume::VolumeAttachStatus;
 use model::{AttachMode, Connector, GiB, VolumeStatus};
 use serde_json::Value;
@@ -128,10 +125,7 @@ pub async fn set_readonly(call: Call) -> Outcome {
 
 /// `os-force_delete`.
 pub async fn force_delete(call: Call) -> Outcome {
-    let id = id(&call)?;
-    // The action has a rule of its own beside that of the deletion.
-    call.edge.cloud.volume_for(&call.context, id, Action::VolumeForceDelete).await?;
-    call.edge.cloud.volume_delete(&call.context, id, DeleteVolume { cascade: false, force: true }).await?;
+    call.edge.cloud.volume_force_delete(&call.context, id(&call)?).await?;
     Ok(Answer::none())
 }
 
