@@ -1,14 +1,17 @@
 //! Backups and their metadata.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use model::list::{ListQuery, Listed};
 use model::{Backup, BackupId, BackupStatus, SnapshotId, Time, VolumeId};
 
 use crate::conn::{Read, Tx};
 use crate::error::Result;
+use crate::key_value::KeyValues;
 use crate::page::{ColumnKind, Listing};
 use crate::sql::{Row, marks, sql};
+
+const METADATA: KeyValues = KeyValues { table: "backup_metadata", owner: "backup_id" };
 
 const LISTING: Listing = Listing {
     table: "backups",
@@ -37,7 +40,7 @@ const LISTING: Listing = Listing {
             ("data_timestamp", Time),
         ]
     },
-    metadata: Some(("backup_metadata", "backup_id")),
+    metadata: Some(METADATA),
     also: "",
 };
 
@@ -95,7 +98,7 @@ pub async fn insert(tx: &mut Tx, new: &NewBackup) -> Result<()> {
     )
     .await?;
     for (key, value) in &new.metadata {
-        put_metadata(tx, new.id, key, value).await?;
+        METADATA.put(tx, new.id, key, Some(value)).await?;
     }
     Ok(())
 }
@@ -146,38 +149,11 @@ async fn complete(from: &mut impl Read, rows: Vec<Row>) -> Result<Vec<Backup>> {
     }
     let mut backups: Vec<Backup> = rows.iter().map(read).collect::<Result<_>>()?;
     let ids: Vec<BackupId> = backups.iter().map(|backup| backup.id).collect();
-    let mut metadata = metadata_of(from, &ids).await?;
+    let mut metadata = METADATA.texts_of(from, &ids).await?;
     for backup in &mut backups {
         backup.metadata = metadata.remove(&backup.id).unwrap_or_default();
     }
     Ok(backups)
-}
-
-async fn metadata_of(
-    from: &mut impl Read,
-    ids: &[BackupId],
-) -> Result<HashMap<BackupId, BTreeMap<String, String>>> {
-    let text = format!(
-        "SELECT backup_id, \"key\" AS k, value AS v FROM backup_metadata WHERE deleted = FALSE AND backup_id IN ({})",
-        marks(ids.len())
-    );
-    let mut out: HashMap<BackupId, BTreeMap<String, String>> = HashMap::new();
-    for row in from.rows(sql(text).bind_all(ids.iter().copied())).await? {
-        let id: BackupId = row.parse("backup_metadata", "backup_id")?;
-        out.entry(id).or_default().insert(row.get("k")?, row.get::<Option<String>>("v")?.unwrap_or_default());
-    }
-    Ok(out)
-}
-
-async fn put_metadata(tx: &mut Tx, id: BackupId, key: &str, value: &str) -> Result<()> {
-    tx.exec(
-        sql("INSERT INTO backup_metadata (created_at, deleted, backup_id, \"key\", value) VALUES ({utc}, FALSE, ?, ?, ?)")
-            .bind(id)
-            .bind(key)
-            .bind(value),
-    )
-    .await
-    .map(drop)
 }
 
 /// Makes `wanted` the whole metadata.
@@ -185,15 +161,7 @@ async fn put_metadata(tx: &mut Tx, id: BackupId, key: &str, value: &str) -> Resu
 /// # Errors
 /// The database is away.
 pub async fn replace_metadata(tx: &mut Tx, id: BackupId, wanted: &BTreeMap<String, String>) -> Result<()> {
-    tx.exec(
-        sql("UPDATE backup_metadata SET deleted = TRUE, deleted_at = {utc} WHERE backup_id = ? AND deleted = FALSE")
-            .bind(id),
-    )
-    .await?;
-    for (key, value) in wanted {
-        put_metadata(tx, id, key, value).await?;
-    }
-    Ok(())
+    METADATA.replace(tx, id, wanted).await
 }
 
 /// Sets the name and the description; a field that is `None` stays.

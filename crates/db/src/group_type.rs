@@ -1,14 +1,15 @@
 //! Group types and their specs.
 
-use std::collections::HashMap;
-
 use model::list::{ListQuery, Listed};
 use model::{GroupType, GroupTypeId};
 
 use crate::conn::{Read, Tx};
 use crate::error::Result;
+use crate::key_value::KeyValues;
 use crate::page::{ColumnKind, Listing};
-use crate::sql::{Row, marks, sql};
+use crate::sql::{Row, sql};
+
+const SPECS: KeyValues = KeyValues { table: "group_type_specs", owner: "group_type_id" };
 
 const LISTING: Listing = Listing {
     table: "group_types",
@@ -115,14 +116,7 @@ pub async fn delete(tx: &mut Tx, id: GroupTypeId) -> Result<()> {
 /// # Errors
 /// The database is away.
 pub async fn put_spec(tx: &mut Tx, id: GroupTypeId, key: &str, value: Option<&str>) -> Result<()> {
-    let update = sql("UPDATE group_type_specs SET value = ?, updated_at = {utc} \
-                      WHERE group_type_id = ? AND \"key\" = {exact}? AND deleted = FALSE");
-    if tx.exec(update.bind(value).bind(id).bind(key)).await? > 0 {
-        return Ok(());
-    }
-    let insert = sql("INSERT INTO group_type_specs (created_at, deleted, group_type_id, \"key\", value) \
-                      VALUES ({utc}, FALSE, ?, ?, ?)");
-    tx.exec(insert.bind(id).bind(key).bind(value)).await.map(drop)
+    SPECS.put(tx, id, key, value).await
 }
 
 /// Removes one spec; whether it was there.
@@ -130,9 +124,7 @@ pub async fn put_spec(tx: &mut Tx, id: GroupTypeId, key: &str, value: Option<&st
 /// # Errors
 /// The database is away.
 pub async fn drop_spec(tx: &mut Tx, id: GroupTypeId, key: &str) -> Result<bool> {
-    let stmt = sql("UPDATE group_type_specs SET deleted = TRUE, deleted_at = {utc} \
-                    WHERE group_type_id = ? AND \"key\" = {exact}? AND deleted = FALSE");
-    Ok(tx.exec(stmt.bind(id).bind(key)).await? > 0)
+    SPECS.remove(tx, id, key).await
 }
 
 async fn complete(from: &mut impl Read, rows: Vec<Row>) -> Result<Vec<GroupType>> {
@@ -140,18 +132,10 @@ async fn complete(from: &mut impl Read, rows: Vec<Row>) -> Result<Vec<GroupType>
         return Ok(Vec::new());
     }
     let mut types: Vec<GroupType> = rows.iter().map(read).collect::<Result<_>>()?;
-    let text = format!(
-        "SELECT group_type_id, \"key\" AS k, value AS v FROM group_type_specs \
-         WHERE deleted = FALSE AND group_type_id IN ({})",
-        marks(types.len())
-    );
-    let places: HashMap<GroupTypeId, usize> =
-        types.iter().enumerate().map(|(at, one)| (one.id, at)).collect();
-    for row in from.rows(sql(text).bind_all(types.iter().map(|one| one.id))).await? {
-        let id: GroupTypeId = row.parse("group_type_specs", "group_type_id")?;
-        if let Some(at) = places.get(&id) {
-            types[*at].specs.insert(row.get("k")?, row.get("v")?);
-        }
+    let ids: Vec<GroupTypeId> = types.iter().map(|one| one.id).collect();
+    let mut specs = SPECS.of(from, &ids).await?;
+    for one in &mut types {
+        one.specs = specs.remove(&one.id).unwrap_or_default();
     }
     Ok(types)
 }

@@ -20,6 +20,7 @@ pub mod group_type;
 pub mod host;
 pub mod installation;
 pub mod job;
+mod key_value;
 pub mod message;
 pub mod migration;
 mod page;

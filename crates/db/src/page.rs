@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 
 use crate::conn::Read;
 use crate::error::{Error, Result};
+use crate::key_value::KeyValues;
 use crate::sql::{Row, Stmt, Value, marks, sql};
 
 /// How a resource's table is listed.
@@ -13,8 +14,8 @@ pub(crate) struct Listing {
     pub table: &'static str,
     /// Columns that can be filtered and sorted by.
     pub columns: &'static [(&'static str, ColumnKind)],
-    /// The table of user metadata, its foreign key column.
-    pub metadata: Option<(&'static str, &'static str)>,
+    /// The table of user metadata.
+    pub metadata: Option<KeyValues>,
     /// A condition on every list beside `deleted = FALSE`.
     pub also: &'static str,
 }
@@ -157,7 +158,7 @@ impl Listing {
     }
 
     fn metadata_condition(&self, wanted: &Json, args: &mut Vec<Value>) -> Option<String> {
-        let (table, key) = self.metadata?;
+        let KeyValues { table, owner: key } = self.metadata?;
         // The name that a derived table goes by comes last.
         let owner = self.table.rsplit(' ').next().unwrap_or(self.table);
         let mut parts = vec!["1 = 1".to_owned()];

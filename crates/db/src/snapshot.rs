@@ -1,12 +1,13 @@
 //! Snapshots and their metadata.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use model::list::{ListQuery, Listed};
 use model::{GiB, Snapshot, SnapshotId, SnapshotStatus, TypeId, VolumeId};
 
 use crate::conn::{Read, Tx};
 use crate::error::Result;
+use crate::key_value::KeyValues;
 use crate::page::{ColumnKind, Listing};
 use crate::sql::{Row, marks, sql};
 
@@ -24,6 +25,8 @@ pub struct NewSnapshot {
     pub use_quota: bool,
     pub metadata: BTreeMap<String, String>,
 }
+
+const METADATA: KeyValues = KeyValues { table: "snapshot_metadata", owner: "snapshot_id" };
 
 const LISTING: Listing = Listing {
     table: "snapshots",
@@ -53,7 +56,7 @@ const LISTING: Listing = Listing {
             ("cluster_name", Host),
         ]
     },
-    metadata: Some(("snapshot_metadata", "snapshot_id")),
+    metadata: Some(METADATA),
     also: "",
 };
 
@@ -144,27 +147,11 @@ async fn complete(from: &mut impl Read, rows: Vec<Row>) -> Result<Vec<Snapshot>>
     }
     let mut snapshots: Vec<Snapshot> = rows.iter().map(read).collect::<Result<_>>()?;
     let ids: Vec<SnapshotId> = snapshots.iter().map(|snapshot| snapshot.id).collect();
-    let mut metadata = metadata_of(from, &ids).await?;
+    let mut metadata = METADATA.texts_of(from, &ids).await?;
     for snapshot in &mut snapshots {
         snapshot.metadata = metadata.remove(&snapshot.id).unwrap_or_default();
     }
     Ok(snapshots)
-}
-
-async fn metadata_of(
-    from: &mut impl Read,
-    ids: &[SnapshotId],
-) -> Result<HashMap<SnapshotId, BTreeMap<String, String>>> {
-    let text = format!(
-        "SELECT snapshot_id, \"key\" AS k, value AS v FROM snapshot_metadata WHERE deleted = FALSE AND snapshot_id IN ({})",
-        marks(ids.len())
-    );
-    let mut out: HashMap<SnapshotId, BTreeMap<String, String>> = HashMap::new();
-    for row in from.rows(sql(text).bind_all(ids.iter().copied())).await? {
-        let id: SnapshotId = row.parse("snapshot_metadata", "snapshot_id")?;
-        out.entry(id).or_default().insert(row.get("k")?, row.get::<Option<String>>("v")?.unwrap_or_default());
-    }
-    Ok(out)
 }
 
 /// Sets one key.
@@ -172,26 +159,7 @@ async fn metadata_of(
 /// # Errors
 /// The database is away.
 pub async fn put_metadata(tx: &mut Tx, id: SnapshotId, key: &str, value: &str) -> Result<()> {
-    let updated = tx
-        .exec(
-            sql("UPDATE snapshot_metadata SET value = ?, updated_at = {utc} \
-                 WHERE snapshot_id = ? AND \"key\" = {exact}? AND deleted = FALSE")
-            .bind(value)
-            .bind(id)
-            .bind(key),
-        )
-        .await?;
-    if updated == 0 {
-        tx.exec(
-            sql("INSERT INTO snapshot_metadata (created_at, deleted, snapshot_id, \"key\", value) \
-                 VALUES ({utc}, FALSE, ?, ?, ?)")
-            .bind(id)
-            .bind(key)
-            .bind(value),
-        )
-        .await?;
-    }
-    Ok(())
+    METADATA.put(tx, id, key, Some(value)).await
 }
 
 /// Removes one key; whether it was there.
@@ -199,9 +167,7 @@ pub async fn put_metadata(tx: &mut Tx, id: SnapshotId, key: &str, value: &str) -
 /// # Errors
 /// The database is away.
 pub async fn drop_metadata(tx: &mut Tx, id: SnapshotId, key: &str) -> Result<bool> {
-    let stmt = sql("UPDATE snapshot_metadata SET deleted = TRUE, deleted_at = {utc} \
-                    WHERE snapshot_id = ? AND \"key\" = {exact}? AND deleted = FALSE");
-    Ok(tx.exec(stmt.bind(id).bind(key)).await? > 0)
+    METADATA.remove(tx, id, key).await
 }
 
 /// Makes `wanted` the whole metadata.
@@ -209,14 +175,7 @@ pub async fn drop_metadata(tx: &mut Tx, id: SnapshotId, key: &str) -> Result<boo
 /// # Errors
 /// The database is away.
 pub async fn replace_metadata(tx: &mut Tx, id: SnapshotId, wanted: &BTreeMap<String, String>) -> Result<()> {
-    let have = metadata_of(tx, &[id]).await?.remove(&id).unwrap_or_default();
-    for key in have.keys().filter(|key| !wanted.contains_key(*key)) {
-        drop_metadata(tx, id, key).await?;
-    }
-    for (key, value) in wanted {
-        put_metadata(tx, id, key, value).await?;
-    }
-    Ok(())
+    METADATA.replace(tx, id, wanted).await
 }
 
 /// Sets the name and the description; a field that is `None` stays.

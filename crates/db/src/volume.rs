@@ -1,12 +1,13 @@
 //! Volumes and their metadata.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use model::list::{ListQuery, Listed};
 use model::{GiB, PoolRef, SnapshotId, TypeId, Volume, VolumeId, VolumeStatus};
 
 use crate::conn::{Read, Tx};
 use crate::error::Result;
+use crate::key_value::KeyValues;
 use crate::page::{ColumnKind, Listing};
 use crate::sql::{Row, marks, sql};
 
@@ -69,7 +70,7 @@ const LISTING: Listing = Listing {
             ("terminated_at", Time),
         ]
     },
-    metadata: Some(("volume_metadata", "volume_id")),
+    metadata: Some(Metadata::User.table()),
     also: "",
 };
 
@@ -202,9 +203,9 @@ async fn complete(from: &mut impl Read, rows: Vec<Row>) -> Result<Vec<Volume>> {
     }
     let mut volumes: Vec<Volume> = rows.iter().map(read).collect::<Result<_>>()?;
     let ids: Vec<VolumeId> = volumes.iter().map(|volume| volume.id).collect();
-    let mut user = metadata_of(from, Metadata::User, &ids).await?;
-    let mut admin = metadata_of(from, Metadata::Admin, &ids).await?;
-    let mut image = metadata_of(from, Metadata::Image, &ids).await?;
+    let mut user = Metadata::User.table().texts_of(from, &ids).await?;
+    let mut admin = Metadata::Admin.table().texts_of(from, &ids).await?;
+    let mut image = Metadata::Image.table().texts_of(from, &ids).await?;
     let mut attachments = crate::attachment::of_volumes(from, &ids).await?;
     let types = crate::volume_type::names(from, volumes.iter().map(|volume| volume.type_id)).await?;
     for volume in &mut volumes {
@@ -228,31 +229,14 @@ pub enum Metadata {
 }
 
 impl Metadata {
-    const fn table(self) -> &'static str {
-        match self {
+    const fn table(self) -> KeyValues {
+        let table = match self {
             Self::User => "volume_metadata",
             Self::Admin => "volume_admin_metadata",
             Self::Image => "volume_glance_metadata",
-        }
+        };
+        KeyValues { table, owner: "volume_id" }
     }
-}
-
-async fn metadata_of(
-    from: &mut impl Read,
-    kind: Metadata,
-    ids: &[VolumeId],
-) -> Result<HashMap<VolumeId, BTreeMap<String, String>>> {
-    let text = format!(
-        "SELECT volume_id, \"key\" AS k, value AS v FROM {} WHERE deleted = FALSE AND volume_id IN ({})",
-        kind.table(),
-        marks(ids.len())
-    );
-    let mut out: HashMap<VolumeId, BTreeMap<String, String>> = HashMap::new();
-    for row in from.rows(sql(text).bind_all(ids.iter().copied())).await? {
-        let id: VolumeId = row.parse(kind.table(), "volume_id")?;
-        out.entry(id).or_default().insert(row.get("k")?, row.get::<Option<String>>("v")?.unwrap_or_default());
-    }
-    Ok(out)
 }
 
 /// Sets one key.
@@ -260,29 +244,7 @@ async fn metadata_of(
 /// # Errors
 /// The database is away.
 pub async fn put_metadata(tx: &mut Tx, kind: Metadata, id: VolumeId, key: &str, value: &str) -> Result<()> {
-    let table = kind.table();
-    let updated = tx
-        .exec(
-            sql(format!(
-                "UPDATE {table} SET value = ?, updated_at = {{utc}} WHERE volume_id = ? AND \"key\" = {{exact}}? AND deleted = FALSE"
-            ))
-            .bind(value)
-            .bind(id)
-            .bind(key),
-        )
-        .await?;
-    if updated == 0 {
-        tx.exec(
-            sql(format!(
-                "INSERT INTO {table} (created_at, deleted, volume_id, \"key\", value) VALUES ({{utc}}, FALSE, ?, ?, ?)"
-            ))
-            .bind(id)
-            .bind(key)
-            .bind(value),
-        )
-        .await?;
-    }
-    Ok(())
+    kind.table().put(tx, id, key, Some(value)).await
 }
 
 /// Removes one key; whether it was there.
@@ -290,11 +252,7 @@ pub async fn put_metadata(tx: &mut Tx, kind: Metadata, id: VolumeId, key: &str, 
 /// # Errors
 /// The database is away.
 pub async fn drop_metadata(tx: &mut Tx, kind: Metadata, id: VolumeId, key: &str) -> Result<bool> {
-    let text = format!(
-        "UPDATE {} SET deleted = TRUE, deleted_at = {{utc}} WHERE volume_id = ? AND \"key\" = {{exact}}? AND deleted = FALSE",
-        kind.table()
-    );
-    Ok(tx.exec(sql(text).bind(id).bind(key)).await? > 0)
+    kind.table().remove(tx, id, key).await
 }
 
 /// Makes `wanted` the whole metadata.
@@ -307,16 +265,7 @@ pub async fn replace_metadata(
     id: VolumeId,
     wanted: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let have = metadata_of(tx, kind, &[id]).await?.remove(&id).unwrap_or_default();
-    for key in have.keys().filter(|key| !wanted.contains_key(*key)) {
-        drop_metadata(tx, kind, id, key).await?;
-    }
-    for (key, value) in wanted {
-        if have.get(key) != Some(value) {
-            put_metadata(tx, kind, id, key, value).await?;
-        }
-    }
-    Ok(())
+    kind.table().replace(tx, id, wanted).await
 }
 
 /// Sets the name and the description; a field that is `None` stays.

@@ -7,8 +7,11 @@ use model::{TypeId, VolumeType};
 
 use crate::conn::{Read, Tx};
 use crate::error::Result;
+use crate::key_value::KeyValues;
 use crate::page::{ColumnKind, Listing};
 use crate::sql::{Row, marks, sql};
+
+const SPECS: KeyValues = KeyValues { table: "volume_type_extra_specs", owner: "volume_type_id" };
 
 const COLUMNS: &[(&str, ColumnKind)] = {
     use ColumnKind::{Bool, Text, Time};
@@ -76,12 +79,7 @@ pub async fn list(
 ) -> Result<Listed<VolumeType>> {
     let mut query = query.clone();
     query.project_id = None;
-    let mut listing = Listing {
-        table: "volume_types",
-        columns: COLUMNS,
-        metadata: Some(("volume_type_extra_specs", "volume_type_id")),
-        also: "",
-    };
+    let mut listing = Listing { table: "volume_types", columns: COLUMNS, metadata: Some(SPECS), also: "" };
     if let Some(project) = access {
         let mine = from
             .rows(
@@ -136,19 +134,8 @@ async fn complete(from: &mut impl Read, rows: Vec<Row>) -> Result<Vec<VolumeType
         return Ok(Vec::new());
     }
     let mut types: Vec<VolumeType> = rows.iter().map(read).collect::<Result<_>>()?;
-    let text = format!(
-        "SELECT volume_type_id, \"key\" AS k, value AS v FROM volume_type_extra_specs WHERE deleted = FALSE \
-         AND volume_type_id IN ({})",
-        marks(types.len())
-    );
-    let mut specs: HashMap<TypeId, BTreeMap<String, String>> = HashMap::new();
-    for row in from.rows(sql(text).bind_all(types.iter().map(|kind| kind.id))).await? {
-        let id: TypeId = row.parse("volume_type_extra_specs", "volume_type_id")?;
-        specs
-            .entry(id)
-            .or_default()
-            .insert(row.get("k")?, row.get::<Option<String>>("v")?.unwrap_or_default());
-    }
+    let ids: Vec<TypeId> = types.iter().map(|kind| kind.id).collect();
+    let mut specs = SPECS.texts_of(from, &ids).await?;
     for kind in &mut types {
         kind.extra_specs = specs.remove(&kind.id).unwrap_or_default();
     }
@@ -227,26 +214,7 @@ pub async fn count(from: &mut impl Read) -> Result<u64> {
 /// # Errors
 /// The database is away.
 pub async fn put_spec(tx: &mut Tx, id: TypeId, key: &str, value: Option<&str>) -> Result<()> {
-    let updated = tx
-        .exec(
-            sql("UPDATE volume_type_extra_specs SET value = ?, updated_at = {utc} \
-                 WHERE volume_type_id = ? AND \"key\" = {exact}? AND deleted = FALSE")
-            .bind(value)
-            .bind(id)
-            .bind(key),
-        )
-        .await?;
-    if updated == 0 {
-        tx.exec(
-            sql("INSERT INTO volume_type_extra_specs (created_at, deleted, volume_type_id, \"key\", value) \
-                 VALUES ({utc}, FALSE, ?, ?, ?)")
-            .bind(id)
-            .bind(key)
-            .bind(value),
-        )
-        .await?;
-    }
-    Ok(())
+    SPECS.put(tx, id, key, value).await
 }
 
 /// Removes one extra spec; whether it was there.
@@ -254,9 +222,7 @@ pub async fn put_spec(tx: &mut Tx, id: TypeId, key: &str, value: Option<&str>) -
 /// # Errors
 /// The database is away.
 pub async fn drop_spec(tx: &mut Tx, id: TypeId, key: &str) -> Result<bool> {
-    let stmt = sql("UPDATE volume_type_extra_specs SET deleted = TRUE, deleted_at = {utc} \
-                    WHERE volume_type_id = ? AND \"key\" = {exact}? AND deleted = FALSE");
-    Ok(tx.exec(stmt.bind(id).bind(key)).await? > 0)
+    SPECS.remove(tx, id, key).await
 }
 
 /// The projects that may use a private type.
