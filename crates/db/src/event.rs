@@ -63,6 +63,14 @@ pub async fn append(tx: &mut Tx, change: Change<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Appends that a resource has been begun: its row is new, and `creating`.
+///
+/// # Errors
+/// The database is away.
+pub async fn created(tx: &mut Tx, kind: &str, id: &str, by: By<'_>) -> Result<()> {
+    append(tx, Change { kind, id, from: None, to: Some("creating"), by, detail: None }).await
+}
+
 /// The first `limit` events of a resource after event `after`, oldest first.
 ///
 /// # Errors

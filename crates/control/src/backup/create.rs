@@ -111,6 +111,7 @@ impl Cloud {
             metadata: wanted.metadata,
         };
         db::backup::insert(&mut tx, &row).await?;
+        db::event::created(&mut tx, "backup", &id.to_string(), by).await?;
         let request = Request {
             volume_id: spec.volume.id,
             snapshot_id: row.snapshot_id,

@@ -63,16 +63,7 @@ impl Cloud {
             request_id: Some(&context.request_id),
             project_id: Some(&context.project_id),
         };
-        let name = id.to_string();
-        let change = db::event::Change {
-            kind: "snapshot",
-            id: &name,
-            from: None,
-            to: Some("creating"),
-            by,
-            detail: None,
-        };
-        db::event::append(&mut tx, change).await?;
+        db::event::created(&mut tx, "snapshot", &id.to_string(), by).await?;
         db::job::insert(&mut tx, new_job(context, &volume, id, job)).await?;
         self.commit(tx).await?;
         self.snapshot_again(id).await

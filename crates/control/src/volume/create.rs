@@ -96,16 +96,7 @@ impl Cloud {
             request_id: Some(&context.request_id),
             project_id: Some(&context.project_id),
         };
-        let name = id.to_string();
-        let change = db::event::Change {
-            kind: "volume",
-            id: &name,
-            from: None,
-            to: Some("creating"),
-            by,
-            detail: None,
-        };
-        db::event::append(&mut tx, change).await?;
+        db::event::created(&mut tx, "volume", &id.to_string(), by).await?;
         if let Some(source) = spec.source.as_ref().filter(|source| !source.image_metadata.is_empty()) {
             db::volume::replace_metadata(&mut tx, db::volume::Metadata::Image, id, &source.image_metadata)
                 .await?;
