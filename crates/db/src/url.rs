@@ -119,23 +119,21 @@ fn unquote(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// `options` with a part of the URL, where the URL has it.
+fn with<T, V>(options: T, part: Option<V>, set: impl FnOnce(T, V) -> T) -> T {
+    match part {
+        Some(part) => set(options, part),
+        None => options,
+    }
+}
+
 fn postgres(parts: &Parts) -> Result<Target> {
     let mut options = PgConnectOptions::new_without_pgpass();
-    if let Some(host) = &parts.host {
-        options = options.host(host);
-    }
-    if let Some(port) = parts.port {
-        options = options.port(port);
-    }
-    if let Some(user) = &parts.user {
-        options = options.username(user);
-    }
-    if let Some(password) = &parts.password {
-        options = options.password(password);
-    }
-    if let Some(database) = &parts.database {
-        options = options.database(database);
-    }
+    options = with(options, parts.host.as_deref(), PgConnectOptions::host);
+    options = with(options, parts.port, PgConnectOptions::port);
+    options = with(options, parts.user.as_deref(), PgConnectOptions::username);
+    options = with(options, parts.password.as_deref(), PgConnectOptions::password);
+    options = with(options, parts.database.as_deref(), PgConnectOptions::database);
     for (name, value) in &parts.options {
         options = match name.as_str() {
             "host" if value.starts_with('/') => options.socket(value),
@@ -157,21 +155,11 @@ fn postgres(parts: &Parts) -> Result<Target> {
 
 fn mysql(parts: &Parts) -> Result<Target> {
     let mut options = MySqlConnectOptions::new();
-    if let Some(host) = &parts.host {
-        options = options.host(host);
-    }
-    if let Some(port) = parts.port {
-        options = options.port(port);
-    }
-    if let Some(user) = &parts.user {
-        options = options.username(user);
-    }
-    if let Some(password) = &parts.password {
-        options = options.password(password);
-    }
-    if let Some(database) = &parts.database {
-        options = options.database(database);
-    }
+    options = with(options, parts.host.as_deref(), MySqlConnectOptions::host);
+    options = with(options, parts.port, MySqlConnectOptions::port);
+    options = with(options, parts.user.as_deref(), MySqlConnectOptions::username);
+    options = with(options, parts.password.as_deref(), MySqlConnectOptions::password);
+    options = with(options, parts.database.as_deref(), MySqlConnectOptions::database);
     for (name, value) in &parts.options {
         options = match name.as_str() {
             "unix_socket" | "socket" => options.socket(value),
