@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::connection::segment;
-use crate::list::{absent, looks_like_id, pick};
+use crate::list::find;
 use crate::volume::Naming;
 use crate::{Client, Extra, Query, Result};
 
@@ -111,13 +111,8 @@ impl Client {
     /// # Errors
     /// [`crate::Error::NotFound`], [`crate::Error::Ambiguous`], and as any request.
     pub async fn find_backup(&self, name: &str) -> Result<Backup> {
-        if looks_like_id(name)
-            && let Some(backup) = absent(self.backup(name).await)?
-        {
-            return Ok(backup);
-        }
-        let query = Query::default().filter("name", Some(name));
-        pick("backup", name, self.backups(&query).await?, |backup| backup.id.clone())
+        let named = Query::named(name);
+        find("backup", name, self.backup(name), self.backups(&named), |backup| &backup.id).await
     }
 
     /// Begins to back up a volume.

@@ -28,6 +28,11 @@ impl Query {
         self
     }
 
+    /// Only those of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        Self::default().filter("name", Some(name))
+    }
+
     /// Only this many items.
     #[must_use]
     pub fn at_most(mut self, limit: Option<usize>) -> Self {
@@ -86,12 +91,31 @@ fn has_next_link(answer: &Value) -> bool {
     answer.as_object().is_some_and(|object| object.iter().any(is_links))
 }
 
+/// The one resource that a name or id means: `by_id` is asked only for what has the form of an id, `named` only when that is not it.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Ambiguous`], and as either request.
+pub(crate) async fn find<T>(
+    kind: &'static str,
+    name: &str,
+    by_id: impl Future<Output = Result<T>>,
+    named: impl Future<Output = Result<Vec<T>>>,
+    id: impl Fn(&T) -> &str,
+) -> Result<T> {
+    if looks_like_id(name)
+        && let Some(found) = absent(by_id.await)?
+    {
+        return Ok(found);
+    }
+    pick(kind, name, named.await?, id)
+}
+
 /// Picks the one item that a name or id means.
 ///
 /// # Errors
 /// [`Error::NotFound`] and [`Error::Ambiguous`].
-pub(crate) fn pick<T>(kind: &'static str, name: &str, found: Vec<T>, id: impl Fn(&T) -> String) -> Result<T> {
-    let ids: Vec<_> = found.iter().map(&id).collect();
+fn pick<T>(kind: &'static str, name: &str, found: Vec<T>, id: impl Fn(&T) -> &str) -> Result<T> {
+    let ids: Vec<_> = found.iter().map(|one| id(one).to_owned()).collect();
     let mut found = found.into_iter();
     match (found.next(), ids.len()) {
         (Some(one), 1) => Ok(one),
@@ -101,7 +125,7 @@ pub(crate) fn pick<T>(kind: &'static str, name: &str, found: Vec<T>, id: impl Fn
 }
 
 /// Whether a text has the form of an id, so that it is looked up as one first.
-pub(crate) fn looks_like_id(text: &str) -> bool {
+fn looks_like_id(text: &str) -> bool {
     text.parse::<model::VolumeId>().is_ok()
 }
 
@@ -120,7 +144,9 @@ mod tests {
 
     #[test]
     fn a_name_must_mean_exactly_one() {
-        let id = |id: &&str| (*id).to_owned();
+        fn id<'a>(id: &'a &str) -> &'a str {
+            id
+        }
         assert_eq!(pick("volume", "a", vec!["1"], id).unwrap(), "1");
         assert!(matches!(pick("volume", "a", Vec::<&str>::new(), id), Err(Error::NotFound { .. })));
         match pick("volume", "a", vec!["1", "2"], id) {

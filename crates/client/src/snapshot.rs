@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::connection::segment;
-use crate::list::{absent, looks_like_id, pick};
+use crate::list::find;
 use crate::volume::Naming;
 use crate::{Client, Extra, Query, Result};
 
@@ -65,13 +65,8 @@ impl Client {
     /// # Errors
     /// [`crate::Error::NotFound`], [`crate::Error::Ambiguous`], and as any request.
     pub async fn find_snapshot(&self, name: &str) -> Result<Snapshot> {
-        if looks_like_id(name)
-            && let Some(snapshot) = absent(self.snapshot(name).await)?
-        {
-            return Ok(snapshot);
-        }
-        let query = Query::default().filter("name", Some(name));
-        pick("snapshot", name, self.snapshots(&query).await?, |snapshot| snapshot.id.clone())
+        let named = Query::named(name);
+        find("snapshot", name, self.snapshot(name), self.snapshots(&named), |snapshot| &snapshot.id).await
     }
 
     /// Begins to create a snapshot, also of a volume in use.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::connection::segment;
-use crate::list::{absent, looks_like_id, pick};
+use crate::list::find;
 use crate::{Client, Extra, Query, Result};
 
 /// A volume as `GET /volumes/{id}` shows it.
@@ -131,13 +131,8 @@ impl Client {
     /// # Errors
     /// [`crate::Error::NotFound`], [`crate::Error::Ambiguous`], and as any request.
     pub async fn find_volume(&self, name: &str) -> Result<Volume> {
-        if looks_like_id(name)
-            && let Some(volume) = absent(self.volume(name).await)?
-        {
-            return Ok(volume);
-        }
-        let query = Query::default().filter("name", Some(name));
-        pick("volume", name, self.volumes(&query).await?, |volume| volume.id.clone())
+        let named = Query::named(name);
+        find("volume", name, self.volume(name), self.volumes(&named), |volume| &volume.id).await
     }
 
     /// Begins to create a volume; it is `creating` when this returns.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::connection::segment;
-use crate::list::{absent, looks_like_id, pick};
+use crate::list::find;
 use crate::{Client, Extra, Query, Result};
 
 /// A volume type.
@@ -75,14 +75,12 @@ impl Client {
     /// # Errors
     /// [`crate::Error::NotFound`], [`crate::Error::Ambiguous`], and as any request.
     pub async fn find_volume_type(&self, name: &str) -> Result<VolumeType> {
-        if looks_like_id(name)
-            && let Some(volume_type) = absent(self.volume_type(name).await)?
-        {
-            return Ok(volume_type);
-        }
-        let all = self.volume_types(&Query::default()).await?;
-        let named = all.into_iter().filter(|volume_type| volume_type.name == name).collect();
-        pick("volume type", name, named, |volume_type: &VolumeType| volume_type.id.clone())
+        // The list has no filter by name.
+        let named = async {
+            let all = self.volume_types(&Query::default()).await?;
+            Ok(all.into_iter().filter(|volume_type| volume_type.name == name).collect())
+        };
+        find("volume type", name, self.volume_type(name), named, |volume_type| &volume_type.id).await
     }
 
     /// Creates a volume type.
