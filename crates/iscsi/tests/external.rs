@@ -17,6 +17,7 @@ use iscsi::{Access, Chap, Lun, Target, TargetConfig};
 use model::BlockDevice;
 use support::device::{Memory, SparseFile};
 use support::*;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -41,6 +42,11 @@ async fn run(tool: &str, package: &str, args: &[&str]) -> Output {
     output
 }
 
+/// What a tool said, on either stream.
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
 async fn libiscsi(tool: &str, args: &[&str]) -> Output {
     run(tool, "libiscsi-bin", args).await
 }
@@ -53,8 +59,7 @@ async fn qemu_io(url: &str, commands: &[&str]) -> Result<String, String> {
     }
     args.push(url);
     let output = run("qemu-io", "qemu-utils qemu-block-extra", &args).await;
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = words(&output);
     // A pattern that does not match is only told.
     if output.status.success() && !text.contains("verification failed") { Ok(text) } else { Err(text) }
 }
@@ -289,32 +294,51 @@ async fn two_initiators_work_side_by_side() {
     target.shutdown().await;
 }
 
+/// A connected qemu-io that takes commands one by one.
+struct Qemu {
+    child: tokio::process::Child,
+    input: tokio::process::ChildStdin,
+}
+
+impl Qemu {
+    fn connect(target: &Target) -> Self {
+        let mut child = Command::new("qemu-io")
+            .args(["-f", "raw", &url(target, None)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("qemu-io runs: apt-get install qemu-utils qemu-block-extra");
+        let input = child.stdin.take().unwrap();
+        Self { child, input }
+    }
+
+    async fn say(&mut self, commands: &str) {
+        self.input.write_all(commands.as_bytes()).await.unwrap();
+    }
+
+    /// Waits until it has ended; all that it said.
+    async fn leave(self) -> String {
+        drop(self.input);
+        let output = tokio::time::timeout(LIMIT, self.child.wait_with_output()).await.unwrap().unwrap();
+        words(&output)
+    }
+}
+
 /// A connected QEMU sees the size change without connecting again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connected_qemu_sees_the_unit_grow() {
     let device = Memory::new(16 << 20);
     let target = serving(device.clone()).await;
-    // qemu-io takes commands one by one from its standard input.
-    let mut child = Command::new("qemu-io")
-        .args(["-f", "raw", &url(&target, None)])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("qemu-io runs: apt-get install qemu-utils qemu-block-extra");
-    let mut input = child.stdin.take().unwrap();
+    let mut qemu = Qemu::connect(&target);
     until(|| target.sessions().len() == 1).await;
     let before = target.sessions()[0].tsih;
     device.grow(32 << 20);
     target.capacity_changed(IQN, 0).unwrap();
-    use tokio::io::AsyncWriteExt;
     // The first request meets the unit attention; `truncate` makes QEMU look at the size again.
-    input.write_all(b"read 0 512\ntruncate 33554432\nlength\nwrite -P 0x77 31M 1M\nquit\n").await.unwrap();
-    drop(input);
-    let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    qemu.say("read 0 512\ntruncate 33554432\nlength\nwrite -P 0x77 31M 1M\nquit\n").await;
+    let text = qemu.leave().await;
     assert!(text.contains("32 MiB") && text.contains("wrote 1048576/1048576"), "{text}");
     assert_eq!(device.bytes(31 << 20, 4), [0x77; 4]);
     assert_eq!(before, 1, "one session all the time");
@@ -327,27 +351,15 @@ async fn a_connected_qemu_survives_a_restart_of_the_target() {
     let device = Memory::new(16 << 20);
     let first = serving(device.clone()).await;
     let address = first.portals()[0];
-    let mut child = Command::new("qemu-io")
-        .args(["-f", "raw", &url(&first, None)])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("qemu-io runs: apt-get install qemu-utils qemu-block-extra");
-    let mut input = child.stdin.take().unwrap();
-    use tokio::io::AsyncWriteExt;
-    input.write_all(b"write -P 0x21 0 1M\nflush\n").await.unwrap();
+    let mut qemu = Qemu::connect(&first);
+    qemu.say("write -P 0x21 0 1M\nflush\n").await;
     until(|| first.sessions().first().is_some_and(|s| s.bytes_written >= MIB)).await;
     first.shutdown().await;
     let second = Target::bind(TargetConfig::new(vec![address])).await.unwrap();
     second.put(open(device.clone())).await.unwrap();
     second.start();
-    input.write_all(b"read -P 0x21 0 1M\nwrite -P 0x22 1M 1M\nquit\n").await.unwrap();
-    drop(input);
-    let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    qemu.say("read -P 0x21 0 1M\nwrite -P 0x22 1M 1M\nquit\n").await;
+    let text = qemu.leave().await;
     assert!(
         text.contains("read 1048576/1048576") && text.matches("wrote 1048576/1048576").count() == 2,
         "{text}"

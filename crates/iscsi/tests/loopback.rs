@@ -6,18 +6,17 @@ mod support;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use iscsi::{
     Access, Credential, Grant, InitiatorConfig, InitiatorError, InitiatorLimits, Limits, RemoteLun, Target,
     TargetConfig, TargetError, send_targets,
 };
 use model::{BlockDevice, Extent, ExtentKind, Secret};
 use support::device::{Memory, SparseFile};
+use support::gated::Gated;
 use support::*;
-use tokio::sync::Semaphore;
 
 const MIB: usize = 1 << 20;
 
@@ -249,66 +248,6 @@ async fn holes_are_seen_and_made() {
     lun.read(5 * MIB as u64, &mut back).await.unwrap();
     assert!(back.iter().all(|byte| *byte == 0));
     target.shutdown().await;
-}
-
-/// A device whose requests wait for a permit.
-#[derive(Debug)]
-struct Gated {
-    inner: Arc<Memory>,
-    gate: Semaphore,
-    entered: AtomicUsize,
-    left: AtomicUsize,
-    broken: AtomicBool,
-}
-
-impl Gated {
-    fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self {
-            inner: Memory::new(bytes),
-            gate: Semaphore::new(0),
-            entered: AtomicUsize::new(0),
-            left: AtomicUsize::new(0),
-            broken: AtomicBool::new(false),
-        })
-    }
-
-    async fn entered(&self, count: usize) {
-        while self.entered.load(Ordering::SeqCst) < count {
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-#[async_trait]
-impl BlockDevice for Gated {
-    fn size(&self) -> u64 {
-        self.inner.size()
-    }
-    async fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        if self.broken.load(Ordering::SeqCst) {
-            return Err(io::Error::other("broken"));
-        }
-        self.inner.read(offset, buf).await
-    }
-    async fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.entered.fetch_add(1, Ordering::SeqCst);
-        self.gate.acquire().await.unwrap().forget();
-        let done = self.inner.write(offset, data).await;
-        self.left.fetch_add(1, Ordering::SeqCst);
-        done
-    }
-    async fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-    async fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.inner.discard(offset, length).await
-    }
-    async fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.inner.write_zeroes(offset, length).await
-    }
-    async fn block_status(&self, offset: u64, length: u64) -> io::Result<Extent> {
-        self.inner.block_status(offset, length).await
-    }
 }
 
 fn impatient(target: &Target) -> InitiatorConfig {

@@ -7,18 +7,18 @@ mod support;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use iscsi::pdu::{Bhs, NO_TAG, flag, op};
 use iscsi::{Access, Limits, ReservationState, ReservationStore, Target, TargetError};
-use model::{BlockDevice, Extent};
+use model::BlockDevice;
 use support::device::Memory;
+use support::gated::Gated;
 use support::raw::*;
 use support::*;
-use tokio::sync::Semaphore;
 
 const MIB: usize = 1 << 20;
 const GOOD: u8 = 0;
@@ -26,47 +26,6 @@ const CONFLICT: u8 = 0x18;
 
 const ONE: [u8; 6] = [0x80, 0, 0, 0, 0, 1];
 const TWO: [u8; 6] = [0x80, 0, 0, 0, 0, 2];
-
-/// A device whose writes wait for a permit each.
-#[derive(Debug)]
-struct Gated {
-    inner: Arc<Memory>,
-    gate: Semaphore,
-    entered: AtomicUsize,
-}
-
-impl Gated {
-    fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { inner: Memory::new(bytes), gate: Semaphore::new(0), entered: AtomicUsize::new(0) })
-    }
-}
-
-#[async_trait]
-impl BlockDevice for Gated {
-    fn size(&self) -> u64 {
-        self.inner.size()
-    }
-    async fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, buf).await
-    }
-    async fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.entered.fetch_add(1, Ordering::SeqCst);
-        self.gate.acquire().await.unwrap().forget();
-        self.inner.write(offset, data).await
-    }
-    async fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-    async fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.inner.discard(offset, length).await
-    }
-    async fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.inner.write_zeroes(offset, length).await
-    }
-    async fn block_status(&self, offset: u64, length: u64) -> io::Result<Extent> {
-        self.inner.block_status(offset, length).await
-    }
-}
 
 /// The bytes of a login answer, every one of them.
 #[tokio::test]
@@ -303,7 +262,7 @@ async fn aborts_wait_for_the_device() {
         let mut raw = Raw::full(&target, &[]).await;
         let write = raw.request(&write10(0, 1), 0, &[1; 512]);
         raw.send(write, &[1; 512]).await;
-        until(|| device.entered.load(Ordering::SeqCst) == 1).await;
+        device.entered(1).await;
         let abort = raw.management(function, write.itt());
         raw.send(abort, &[]).await;
         raw.silent().await;
@@ -361,7 +320,7 @@ async fn a_reset_reaches_every_session() {
     let mut two = Raw::full_as(&target, TWO, &[]).await;
     let write = one.request(&write10(0, 1), 0, &[1; 512]);
     one.send(write, &[1; 512]).await;
-    until(|| device.entered.load(Ordering::SeqCst) == 1).await;
+    device.entered(1).await;
     let reset = two.management(5, NO_TAG);
     two.send(reset, &[]).await;
     two.silent().await;
@@ -387,7 +346,7 @@ async fn crossing_resets_come_to_an_end() {
         raw.send(write, &[1; 512]).await;
         sessions.push(raw);
     }
-    until(|| device.entered.load(Ordering::SeqCst) == 4).await;
+    device.entered(4).await;
     for raw in &mut sessions {
         let reset = raw.management(5, NO_TAG);
         raw.send(reset, &[]).await;
@@ -582,7 +541,7 @@ async fn preempt_and_abort_waits_for_the_losers_writes() {
     assert_eq!(reserve_out(&mut two, 0, 0, 0, KEY_TWO, false).await, GOOD);
     let write = one.request(&write10(0, 1), 0, &[1; 512]);
     one.send(write, &[1; 512]).await;
-    until(|| device.entered.load(Ordering::SeqCst) == 1).await;
+    device.entered(1).await;
     let mut list = [0; 24];
     list[..8].copy_from_slice(&KEY_TWO.to_be_bytes());
     list[8..16].copy_from_slice(&KEY_ONE.to_be_bytes());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use crate::login::{self, Granted, Login, Pdu, Purpose, Status, Step, TEXT_MAX};
-use crate::pdu::{BHS_LEN, Bhs, op, padding};
+use crate::pdu::op;
 use crate::stream::buffer::Pool;
 use crate::stream::inbox::Inbox;
 use crate::stream::layout::{Digests, lay_out, wire_length};
@@ -29,7 +29,7 @@ pub async fn login(
 ) -> io::Result<Entered> {
     let mut machine = Login::new(registry, peer);
     loop {
-        let (request, data) = read_request(stream, inbox).await?;
+        let (request, data) = inbox.login_pdu(stream, TEXT_MAX).await?;
         if request.opcode() != op::LOGIN || !request.immediate() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a request before login"));
         }
@@ -80,27 +80,6 @@ fn announce(granted: &Granted, peer: SocketAddr) {
     };
     let digests = granted.params.digests;
     tracing::info!(%peer, initiator = %granted.initiator, target, ?digests, "session begins");
-}
-
-/// Reads one request with its data.
-async fn read_request(stream: &TcpStream, inbox: &mut Inbox) -> io::Result<(Bhs, Vec<u8>)> {
-    loop {
-        if let Some(header) = inbox.bytes().first_chunk::<BHS_LEN>() {
-            let bhs = Bhs(*header);
-            let (start, len) = (BHS_LEN + bhs.ahs_len(), bhs.data_len());
-            if len > TEXT_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "too much login text"));
-            }
-            let whole = start + len + padding(len);
-            if inbox.bytes().len() >= whole {
-                let data = inbox.bytes()[start..start + len].to_vec();
-                inbox.consume(whole);
-                return Ok((bhs, data));
-            }
-        }
-        stream.readable().await?;
-        inbox.receive(stream, &mut [])?;
-    }
 }
 
 async fn send(stream: &TcpStream, pdu: &Pdu) -> io::Result<()> {

@@ -132,8 +132,9 @@ pub struct Tasks {
     slots: Vec<Option<Box<Task>>>,
     /// The tag in each slot, for a fast search; [`NO_TAG`] where there is none.
     tags: Vec<u32>,
+    /// Slots to use again.
     spare: Vec<Slot>,
-    /// Boxes to use again.
+    /// Ordinary commands that there is room for.
     limit: u32,
     ordered: u32,
     immediate: u32,

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::InitiatorError;
 use crate::chap::{Algorithm, BINARY_MAX, Challenge, Chap};
 use crate::login::params::SEGMENT_MAX;
-use crate::pdu::{BHS_LEN, Bhs, flag, op, padding, text};
+use crate::pdu::{Bhs, flag, op, text};
 use crate::stream::buffer::Pool;
 use crate::stream::inbox::Inbox;
 use crate::stream::layout::{Digests, lay_out, wire_length};
@@ -264,8 +264,12 @@ impl Talk {
     async fn ask(&mut self, keys: Vec<u8>, next: Option<u8>) -> Result<Answer, InitiatorError> {
         self.send(&keys, next).await?;
         loop {
-            let (bhs, data) =
-                read_pdu(&self.agreed.stream, &mut self.agreed.inbox).await.map_err(InitiatorError::Lost)?;
+            let (bhs, data) = self
+                .agreed
+                .inbox
+                .login_pdu(&self.agreed.stream, TEXT_MAX)
+                .await
+                .map_err(InitiatorError::Lost)?;
             if bhs.opcode() != op::LOGIN_RESPONSE {
                 return Err(InitiatorError::Protocol("not a login response"));
             }
@@ -319,27 +323,6 @@ impl Talk {
             outbox.send(&self.agreed.stream, &mut pool).map_err(InitiatorError::Lost)?;
         }
         Ok(())
-    }
-}
-
-/// Reads one PDU of the login phase.
-async fn read_pdu(stream: &TcpStream, inbox: &mut Inbox) -> io::Result<(Bhs, Vec<u8>)> {
-    loop {
-        if let Some(header) = inbox.bytes().first_chunk::<BHS_LEN>() {
-            let bhs = Bhs(*header);
-            let (start, len) = (BHS_LEN + bhs.ahs_len(), bhs.data_len());
-            if len > TEXT_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "too much login text"));
-            }
-            let whole = start + len + padding(len);
-            if inbox.bytes().len() >= whole {
-                let data = inbox.bytes()[start..start + len].to_vec();
-                inbox.consume(whole);
-                return Ok((bhs, data));
-            }
-        }
-        stream.readable().await?;
-        inbox.receive(stream, &mut [])?;
     }
 }
 

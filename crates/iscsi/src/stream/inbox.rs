@@ -5,6 +5,8 @@ use std::io::{self, IoSliceMut};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::pdu::{BHS_LEN, Bhs, padding};
+
 /// The receive buffer of a connection.
 #[derive(Debug)]
 pub struct Inbox {
@@ -47,6 +49,30 @@ impl Inbox {
         to[..count].copy_from_slice(&self.bytes()[..count]);
         self.consume(count);
         count
+    }
+
+    /// Waits for one PDU of the login phase, which has no digests, with at most `most` bytes of text.
+    ///
+    /// # Errors
+    /// The connection is gone; `InvalidData` when there is more text.
+    pub async fn login_pdu(&mut self, stream: &TcpStream, most: usize) -> io::Result<(Bhs, Vec<u8>)> {
+        loop {
+            if let Some(header) = self.bytes().first_chunk::<BHS_LEN>() {
+                let bhs = Bhs(*header);
+                let (start, len) = (BHS_LEN + bhs.ahs_len(), bhs.data_len());
+                if len > most {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "too much login text"));
+                }
+                let whole = start + len + padding(len);
+                if self.bytes().len() >= whole {
+                    let data = self.bytes()[start..start + len].to_vec();
+                    self.consume(whole);
+                    return Ok((bhs, data));
+                }
+            }
+            stream.readable().await?;
+            self.receive(stream, &mut [])?;
+        }
     }
 
     /// Receives what the socket has: first into `direct`, the final place of a data segment, then into the buffer.

@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod device;
+pub mod gated;
 pub mod raw;
 
 use std::sync::Arc;
