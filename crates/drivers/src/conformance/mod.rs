@@ -117,13 +117,13 @@ pub async fn run(factory: &dyn Factory) -> Check<Vec<&'static str>> {
 }
 
 /// A new volume's reference.
-fn volume(size: u32) -> VolumeRef {
+pub fn volume(size: u32) -> VolumeRef {
     let id = VolumeId::new();
     VolumeRef { id, name: format!("volume-{id}"), size: GiB(size), provider: Provider::default() }
 }
 
 /// A new snapshot's reference.
-fn snapshot(volume: &VolumeRef) -> SnapshotRef {
+pub fn snapshot(volume: &VolumeRef) -> SnapshotRef {
     let id = SnapshotId::new();
     SnapshotRef {
         id,
@@ -135,7 +135,7 @@ fn snapshot(volume: &VolumeRef) -> SnapshotRef {
 }
 
 /// A job's first claim.
-fn claim() -> Claim {
+pub fn claim() -> Claim {
     Claim::new(JobId::new(), 1, Duration::from_secs(3600))
 }
 

@@ -1,16 +1,14 @@
 //! What several suites need.
-#![allow(dead_code)] // each suite uses its part
+#![allow(dead_code, unused_imports)] // each suite uses its part
 
 pub mod disk;
 pub mod mount;
 
 use std::path::Path;
-use std::time::Duration;
 
+use drivers::Driver;
+pub use drivers::conformance::{claim, snapshot, volume};
 use drivers::file::{FileConfig, FileDriver};
-use drivers::{Driver, Provider, SnapshotRef, VolumeRef};
-use model::job::Claim;
-use model::{GiB, JobId, SnapshotId, VolumeId};
 
 /// A small seeded generator (xorshift64*): the same numbers everywhere for one seed.
 #[derive(Debug, Clone)]
@@ -51,32 +49,9 @@ pub fn count(own: u64) -> u64 {
     std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(own)
 }
 
-/// A new volume's reference.
-pub fn volume(size: u32) -> VolumeRef {
-    let id = VolumeId::new();
-    VolumeRef { id, name: format!("volume-{id}"), size: GiB(size), provider: Provider::default() }
-}
-
-/// A new snapshot's reference.
-pub fn snapshot(volume: &VolumeRef) -> SnapshotRef {
-    let id = SnapshotId::new();
-    SnapshotRef {
-        id,
-        name: format!("snapshot-{id}"),
-        size: volume.size,
-        provider: Provider::default(),
-        volume: volume.clone(),
-    }
-}
-
 /// A started `file` driver on a directory.
 pub async fn driver(dir: &Path) -> FileDriver {
     let driver = FileDriver::new(FileConfig::new(dir, "local"));
     driver.start().await.unwrap();
     driver
-}
-
-/// A job's first claim.
-pub fn claim() -> Claim {
-    Claim::new(JobId::new(), 1, Duration::from_secs(3600))
 }
