@@ -5,8 +5,10 @@ A client is an object with the methods that `Story` calls; see `test_cinderclien
 
 import uuid
 
+from program import wait_until
+
 from .blocks import Disk
-from .service import service, wait_until
+from .service import service
 
 MIB = 1 << 20
 GIB = 1 << 30

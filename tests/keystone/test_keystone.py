@@ -7,9 +7,11 @@ import sys
 import unittest
 import uuid
 
+from program import wait_until
+
 from .compute import Compute
 from .identity import PASSWORD, keystone
-from .service import Service, wait_until
+from .service import Service
 
 LIMIT_S = 120
 CHALLENGE = 'Keystone uri="http://keystone.example/identity"'
