@@ -4,19 +4,31 @@
 //! `dialect[+driver]://[user[:password]@][host[:port]][/database][?option=value&...]`. The driver is accepted and
 //! ignored, and so are options that only mean something to it; a character set always is UTF-8.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use model::Secret;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::error::{Error, Result};
 
 /// Where a database is.
-#[derive(Debug)]
 pub(crate) enum Target {
     Sqlite(PathBuf),
     Postgres(Box<PgConnectOptions>),
     MySql(Box<MySqlConnectOptions>),
+}
+
+/// The drivers' own would show the password.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite(_) => "SQLite",
+            Self::Postgres(_) => "PostgreSQL",
+            Self::MySql(_) => "MySQL",
+        })
+    }
 }
 
 /// Reads a connection URL. No error repeats it, because it holds a password.
@@ -57,7 +69,7 @@ fn sqlite(rest: &str) -> Result<Target> {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Parts {
     user: Option<String>,
-    password: Option<String>,
+    password: Option<Secret<String>>,
     host: Option<String>,
     port: Option<u16>,
     database: Option<String>,
@@ -77,7 +89,7 @@ impl Parts {
                 None => (login, None),
             };
             parts.user = Some(unquote(user)).filter(|user| !user.is_empty());
-            parts.password = password.map(unquote);
+            parts.password = password.map(unquote).map(Secret::new);
             rest = after;
         }
         let (place, options) = rest.split_once('?').unwrap_or((rest, ""));
@@ -96,6 +108,10 @@ impl Parts {
             parts.options.push((unquote(name), unquote(&value.replace('+', " "))));
         }
         Ok(parts)
+    }
+
+    fn password(&self) -> Option<&str> {
+        self.password.as_ref().map(|password| password.expose().as_str())
     }
 }
 
@@ -132,7 +148,7 @@ fn postgres(parts: &Parts) -> Result<Target> {
     options = with(options, parts.host.as_deref(), PgConnectOptions::host);
     options = with(options, parts.port, PgConnectOptions::port);
     options = with(options, parts.user.as_deref(), PgConnectOptions::username);
-    options = with(options, parts.password.as_deref(), PgConnectOptions::password);
+    options = with(options, parts.password(), PgConnectOptions::password);
     options = with(options, parts.database.as_deref(), PgConnectOptions::database);
     for (name, value) in &parts.options {
         options = match name.as_str() {
@@ -158,7 +174,7 @@ fn mysql(parts: &Parts) -> Result<Target> {
     options = with(options, parts.host.as_deref(), MySqlConnectOptions::host);
     options = with(options, parts.port, MySqlConnectOptions::port);
     options = with(options, parts.user.as_deref(), MySqlConnectOptions::username);
-    options = with(options, parts.password.as_deref(), MySqlConnectOptions::password);
+    options = with(options, parts.password(), MySqlConnectOptions::password);
     options = with(options, parts.database.as_deref(), MySqlConnectOptions::database);
     for (name, value) in &parts.options {
         options = match name.as_str() {
@@ -197,17 +213,17 @@ mod tests {
     #[test]
     fn a_server_url_is_taken_apart_as_sqlalchemy_does() {
         let read = parts("cinder:secret@db.example:3307/cinder?charset=utf8&read_timeout=30");
-        assert_eq!((read.user.as_deref(), read.password.as_deref()), (Some("cinder"), Some("secret")));
+        assert_eq!((read.user.as_deref(), read.password()), (Some("cinder"), Some("secret")));
         assert_eq!((read.host.as_deref(), read.port), (Some("db.example"), Some(3307)));
         assert_eq!(read.database.as_deref(), Some("cinder"));
         assert_eq!(read.options[1], ("read_timeout".into(), "30".into()));
         let read = parts("cinder:p%40ss/w?rd#:x@[::1]/cinder");
-        assert_eq!(read.password.as_deref(), Some("p@ss/w?rd#:x"));
+        assert_eq!(read.password(), Some("p@ss/w?rd#:x"));
         assert_eq!((read.host.as_deref(), read.port), (Some("::1"), None));
         let read = parts("[fe80::2]:5432/c");
         assert_eq!((read.user, read.host.as_deref(), read.port), (None, Some("fe80::2"), Some(5432)));
         let read = parts("u:@/cinder?unix_socket=/run/my%20sql.sock");
-        assert_eq!((read.password.as_deref(), read.host), (Some(""), None));
+        assert_eq!((read.password(), &read.host), (Some(""), &None));
         assert_eq!(read.options[0].1, "/run/my sql.sock");
         assert_eq!(parts("/db?host=a@b").host, None, "an @ behind the path belongs to no login");
         assert_eq!(parts(""), Parts::default());
