@@ -92,7 +92,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "clients",         tier: Tier::Quick,  needs: &[Need::Python, LIBISCSI, Need::Qemu], work: Work::Python("clients"),          limit_minutes: 15 },
     Suite { name: "with-keystone",   tier: Tier::Quick,  needs: &[Need::Keystone],           work: Work::Python("keystone"),                   limit_minutes: 10 },
     Suite { name: "crash",           tier: Tier::Quick,  needs: &[FILESYSTEMS],              work: Work::Featured { feature: "cinderblock/faults", target: "crash" }, limit_minutes: 30 },
-    Suite { name: "backup",          tier: Tier::Full,   needs: &[FILESYSTEMS],              work: Work::Tests { package: "backup", target: None, filter: &[] }, limit_minutes: 20 },
+    Suite { name: "backup",          tier: Tier::Quick,  needs: &[FILESYSTEMS],              work: Work::Tests { package: "backup", target: None, filter: &[] }, limit_minutes: 20 },
     Suite { name: "backup-cinder",   tier: Tier::Full,   needs: &[Need::Cinder],             work: Work::Tests { package: "backup", target: Some("with_cinder"), filter: &[] }, limit_minutes: 20 },
 ];
 
