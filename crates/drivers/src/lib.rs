@@ -100,6 +100,8 @@ pub struct Capabilities {
     pub multiattach: bool,
     /// The backend is reachable from one node only.
     pub node_bound: bool,
+    /// What others have put on the backend can become a volume, and volumes can be given up without losing their bytes.
+    pub manage: bool,
 }
 
 /// One pool's figures (scheduler.md 9). Sizes in GiB.
@@ -149,6 +151,21 @@ pub enum Found {
     },
 }
 
+/// Something on a backend that is not a volume or snapshot of ours, but could become one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manageable {
+    /// Its name there: the `source-name` of references to it.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The volume whose name it has; the caller knows whether there is one.
+    pub volume: Option<VolumeId>,
+    /// The backend's name of the volume that it is a snapshot of.
+    pub of: Option<String>,
+    /// Why it cannot become one as it is.
+    pub refusal: Option<String>,
+}
+
 /// A storage backend. After a crash any call may be repeated with the same arguments and must succeed: creating what
 /// exists, deleting what is gone. What a call has made before it returned `Ok` is complete or invisible: it is built
 /// under a name that carries the claim and published by rename (I4).
@@ -196,6 +213,32 @@ pub trait Driver: Send + Sync + Debug {
     /// How `connector` reaches the volume by the backend's own protocol. Only where `capabilities().transport` is `Own`.
     async fn connection_info(&self, _volume: &VolumeRef, _connector: &Connector) -> Result<ConnectionInfo> {
         Err(DriverError::unsupported("connection_info"))
+    }
+
+    /// What there is on the backend that could become a volume or a snapshot. Only where `capabilities().manage`, as the three that
+    /// follow.
+    async fn manageable(&self) -> Result<Vec<Manageable>> {
+        Err(DriverError::unsupported("manage"))
+    }
+
+    /// What an administrator means by `source`, when `what` could be made of it: `NotFound`, `Invalid` or `Busy` when not.
+    async fn candidate(&self, _what: Openable<'_>, _source: &str) -> Result<Manageable> {
+        Err(DriverError::unsupported("manage"))
+    }
+
+    /// Makes `source` the volume or snapshot `what`, in one step; a volume then grows with zeros to its size. The caller has seen to it
+    /// that `source` belongs to no volume of ours.
+    async fn adopt(&self, _what: Openable<'_>, _source: &str, _claim: &Claim) -> Result<Provider> {
+        Err(DriverError::unsupported("manage"))
+    }
+
+    /// Gives a volume or snapshot up: its bytes stay on the backend, under the name `to` or else one that [`manageable`] tells and
+    /// that [`candidate`] finds by the old one. `Busy` while it is open or has snapshots.
+    ///
+    /// [`manageable`]: Self::manageable
+    /// [`candidate`]: Self::candidate
+    async fn release(&self, _what: Openable<'_>, _to: Option<&str>, _claim: &Claim) -> Result<()> {
+        Err(DriverError::unsupported("manage"))
     }
 
     /// Everything there is on the backend.

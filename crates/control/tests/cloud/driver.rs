@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use drivers::file::FileDriver;
 use drivers::{
-    BackendStats, Capabilities, Driver, DriverError, ErrorKind, Found, OpenMode, Openable, Provider, Result,
-    SnapshotRef, Source, VolumeRef,
+    BackendStats, Capabilities, Driver, DriverError, ErrorKind, Found, Manageable, OpenMode, Openable,
+    Provider, Result, SnapshotRef, Source, VolumeRef,
 };
 use model::GiB;
 use model::block::Device;
@@ -184,6 +184,26 @@ impl Driver for TestDriver {
 
     fn is_open(&self, volume: &VolumeRef) -> bool {
         self.inner.is_open(volume)
+    }
+
+    async fn manageable(&self) -> Result<Vec<Manageable>> {
+        self.before("manageable", &Claim::unbounded()).await?;
+        self.inner.manageable().await
+    }
+
+    async fn candidate(&self, what: Openable<'_>, source: &str) -> Result<Manageable> {
+        self.before("candidate", &Claim::unbounded()).await?;
+        self.inner.candidate(what, source).await
+    }
+
+    async fn adopt(&self, what: Openable<'_>, source: &str, claim: &Claim) -> Result<Provider> {
+        self.before("adopt", claim).await?;
+        self.inner.adopt(what, source, claim).await
+    }
+
+    async fn release(&self, what: Openable<'_>, to: Option<&str>, claim: &Claim) -> Result<()> {
+        self.before("release", claim).await?;
+        self.inner.release(what, to, claim).await
     }
 
     async fn list(&self) -> Result<Vec<Found>> {

@@ -4,9 +4,9 @@ use model::GiB;
 use model::job::Claim;
 
 use super::content::{expect_snapshot, expect_volume, open, put};
-use super::{Broken, Check, Factory, claim, ensure, next, snapshot, volume};
+use super::{Broken, Check, Factory, claim, ensure, manage, next, snapshot, volume};
 use crate::fault::Faults;
-use crate::{Found, SharedDriver, SnapshotRef, Source, VolumeRef};
+use crate::{Found, Openable, SharedDriver, SnapshotRef, Source, VolumeRef};
 
 /// More changes than any call makes.
 const CALLS_MAX: u64 = 4000;
@@ -23,9 +23,13 @@ enum Call {
     DeleteLatestSnapshot,
     Revert,
     Delete,
+    Adopt,
+    Release,
+    AdoptSnapshot,
+    ReleaseSnapshot,
 }
 
-const CALLS: [Call; 9] = [
+const CALLS: [Call; 13] = [
     Call::Create,
     Call::Clone,
     Call::FromSnapshot,
@@ -35,7 +39,15 @@ const CALLS: [Call; 9] = [
     Call::DeleteLatestSnapshot,
     Call::Revert,
     Call::Delete,
+    Call::Adopt,
+    Call::Release,
+    Call::AdoptSnapshot,
+    Call::ReleaseSnapshot,
 ];
+
+const MANAGING: [Call; 4] = [Call::Adopt, Call::Release, Call::AdoptSnapshot, Call::ReleaseSnapshot];
+/// The name of what is given up or taken over.
+const GIVEN: &str = "given";
 
 /// What each call works on: a volume at version 3 with snapshots of versions 1 and 2, and things yet to be made.
 struct Scene {
@@ -53,12 +65,33 @@ impl Scene {
         let snapshots = [snapshot(&v), snapshot(&v)];
         for (version, s) in (1..).zip(&snapshots) {
             put(&device, version).await?;
-            if call != Call::Delete {
+            if !matches!(call, Call::Delete | Call::Release) {
                 driver.create_snapshot(s, &claim()).await?;
             }
         }
         put(&device, 3).await?;
-        Ok(Self { new_volume: volume(2), new_snapshot: snapshot(&v), snapshots, volume: v })
+        drop(device);
+        let scene = Self { new_volume: volume(2), new_snapshot: snapshot(&v), snapshots, volume: v };
+        scene.give_up(driver, call).await?;
+        Ok(scene)
+    }
+
+    /// Gives up what the call then takes over: it looks as if somebody else had made it.
+    async fn give_up(&self, driver: &SharedDriver, call: Call) -> Check {
+        match call {
+            Call::Adopt => {
+                let given = volume(1);
+                driver.create_volume(&given, Source::Blank, &claim()).await?;
+                put(&open(driver, &given).await?, 1).await?;
+                driver.release(Openable::Volume(&given), Some(GIVEN), &claim()).await?;
+            }
+            Call::AdoptSnapshot => {
+                driver.create_snapshot(&self.new_snapshot, &claim()).await?;
+                driver.release(Openable::Snapshot(&self.new_snapshot), None, &claim()).await?;
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     async fn make(&self, driver: &SharedDriver, call: Call, claim: &Claim) -> crate::Result<()> {
@@ -77,6 +110,15 @@ impl Scene {
             Call::DeleteLatestSnapshot => driver.delete_snapshot(&self.snapshots[1], claim).await,
             Call::Revert => driver.revert(&self.snapshots[1], claim).await,
             Call::Delete => driver.delete_volume(&self.volume, claim).await,
+            Call::Adopt => driver.adopt(Openable::Volume(&self.new_volume), GIVEN, claim).await.map(drop),
+            Call::Release => driver.release(Openable::Volume(&self.volume), Some(GIVEN), claim).await,
+            Call::AdoptSnapshot => {
+                let what = Openable::Snapshot(&self.new_snapshot);
+                driver.adopt(what, &self.new_snapshot.name, claim).await.map(drop)
+            }
+            Call::ReleaseSnapshot => {
+                driver.release(Openable::Snapshot(&self.snapshots[1]), None, claim).await
+            }
         }
     }
 
@@ -87,6 +129,9 @@ impl Scene {
                 driver.delete_volume(&self.new_volume, &claim()).await?
             }
             Call::Snapshot => driver.delete_snapshot(&self.new_snapshot, &claim()).await?,
+            Call::Adopt => {
+                driver.release(Openable::Volume(&self.new_volume), Some(GIVEN), &claim()).await?;
+            }
             _ => {}
         }
         Ok(())
@@ -96,16 +141,16 @@ impl Scene {
     async fn check_rest(&self, driver: &SharedDriver, call: Call, what: &str) -> Check {
         for (index, s) in self.snapshots.iter().enumerate() {
             let gone = match call {
-                Call::Delete => true,
+                Call::Delete | Call::Release => true,
                 Call::DeleteOldSnapshot => index == 0,
-                Call::DeleteLatestSnapshot => index == 1,
+                Call::DeleteLatestSnapshot | Call::ReleaseSnapshot => index == 1,
                 _ => false,
             };
             if !gone {
                 expect_snapshot(driver, s, index as u64 + 1, what).await?;
             }
         }
-        if !matches!(call, Call::Extend | Call::Revert | Call::Delete) {
+        if !matches!(call, Call::Extend | Call::Revert | Call::Delete | Call::Release) {
             expect_volume(driver, &self.volume, 3, what).await?;
         }
         Ok(())
@@ -121,9 +166,35 @@ impl Scene {
             Call::Extend => expect_volume(driver, &grown, 3, what).await?,
             Call::Snapshot => expect_snapshot(driver, &self.new_snapshot, 3, what).await?,
             Call::Revert => expect_volume(driver, &self.volume, 2, what).await?,
+            Call::Adopt => expect_volume(driver, &self.new_volume, 1, what).await?,
+            Call::AdoptSnapshot => expect_snapshot(driver, &self.new_snapshot, 3, what).await?,
+            Call::Release | Call::ReleaseSnapshot => self.check_given_up(driver, call, what).await?,
             Call::DeleteOldSnapshot | Call::DeleteLatestSnapshot | Call::Delete => {}
         }
         self.check_rest(driver, call, what).await
+    }
+
+    /// Checks what was given up by taking it over.
+    async fn check_given_up(&self, driver: &SharedDriver, call: Call, what: &str) -> Check {
+        let found = driver.manageable().await?;
+        let given = found.iter().find(|one| match call {
+            Call::Release => one.name == GIVEN,
+            _ => one.of.as_ref() == Some(&self.volume.name),
+        });
+        let given = given.ok_or_else(|| Broken(format!("{what}: not in {found:?}")))?;
+        // It stays as it is, so that this can be checked once more.
+        if call == Call::Release {
+            let again = volume(1);
+            driver.adopt(Openable::Volume(&again), &given.name, &claim()).await?;
+            expect_volume(driver, &again, 3, what).await?;
+            driver.release(Openable::Volume(&again), Some(&given.name), &claim()).await?;
+        } else {
+            let again = snapshot(&self.volume);
+            driver.adopt(Openable::Snapshot(&again), &given.name, &claim()).await?;
+            expect_snapshot(driver, &again, 2, what).await?;
+            driver.release(Openable::Snapshot(&again), Some(&given.name), &claim()).await?;
+        }
+        Ok(())
     }
 
     /// Removes everything.
@@ -133,6 +204,9 @@ impl Scene {
         }
         driver.delete_volume(&self.new_volume, &claim()).await?;
         driver.delete_volume(&self.volume, &claim()).await?;
+        if driver.capabilities().manage {
+            manage::remove_foreign(driver).await?;
+        }
         Ok(())
     }
 }
@@ -159,7 +233,8 @@ async fn no_intermediates(driver: &SharedDriver, what: &str) -> Check {
 /// Cuts `call` off after `cut` changes. `None` when it cannot be cut off, or had fewer.
 async fn cut_off(factory: &dyn Factory, call: Call, cut: u64) -> Check<Option<(Scene, Claim)>> {
     let driver = factory.driver().await;
-    if call == Call::Revert && !driver.capabilities().revert {
+    let can = driver.capabilities();
+    if (call == Call::Revert && !can.revert) || (MANAGING.contains(&call) && !can.manage) {
         return Ok(None);
     }
     let scene = Scene::set(&driver, call).await?;
@@ -222,7 +297,7 @@ pub async fn repeated(factory: &dyn Factory) -> Check {
 }
 
 pub async fn undone(factory: &dyn Factory) -> Check {
-    for call in [Call::Create, Call::Clone, Call::FromSnapshot, Call::Snapshot] {
+    for call in [Call::Create, Call::Clone, Call::FromSnapshot, Call::Snapshot, Call::Adopt] {
         for (done, cut) in (0..).zip(cuts()) {
             let what = format!("{call:?} cut off at {cut}");
             let Some((scene, _)) =
@@ -238,7 +313,8 @@ pub async fn undone(factory: &dyn Factory) -> Check {
                 no_intermediates(&driver, &what).await?;
                 scene.check_rest(&driver, call, &format!("{what}, undone")).await?;
                 let found = driver.list().await?;
-                ensure(found.len() == 3, || format!("undone, there is {found:?}"))?;
+                let there = 3 + usize::from(call == Call::Adopt);
+                ensure(found.len() == there, || format!("undone, there is {found:?}"))?;
                 scene.clear(&driver).await
             };
             back.await.map_err(|e| Broken(format!("{what}: {e}")))?;

@@ -6,6 +6,7 @@
 mod basics;
 mod content;
 mod crash;
+mod manage;
 mod snapshots;
 
 use std::sync::Arc;
@@ -95,6 +96,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("a snapshot under load is a moment", |f| Box::pin(snapshots::under_load(f))),
     ("a volume has many snapshots", |f| Box::pin(snapshots::many(f))),
     ("a volume is set back", |f| Box::pin(snapshots::reverts(f))),
+    ("what is given up is taken over again", |f| Box::pin(manage::taken_over(f))),
     ("any call may be cut off and repeated", |f| Box::pin(crash::repeated(f))),
     ("any call may be cut off and undone", |f| Box::pin(crash::undone(f))),
 ];

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::job::Claim;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::names;
@@ -91,6 +91,15 @@ impl Dir {
         }
     }
 
+    /// Whether that name is a regular file's; links are none.
+    pub fn is_file(&self, name: &str) -> Result<bool> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(DriverError::io(self.what("looking at", name), e.into())),
+        }
+    }
+
     /// Whether there is a file of that name.
     pub fn has(&self, name: &str) -> Result<bool> {
         Ok(self.len_of(name)?.is_some())
@@ -149,6 +158,38 @@ impl Dir {
             }
         };
         unlink().during(|| self.what("removing", name))
+    }
+
+    /// Renames a file to a name that nothing else has. Not durable before [`Dir::sync`].
+    pub fn rename_new(&self, from: &str, to: &str) -> Result<()> {
+        let rename = || -> io::Result<()> {
+            self.hit()?;
+            match rustix::fs::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
+                // NFS cannot do that: the file gets its new name, then loses the old one.
+                Err(Errno::INVAL) => {
+                    rustix::fs::linkat(&self.fd, from, &self.fd, to, AtFlags::empty())?;
+                    self.hit()?;
+                    Ok(rustix::fs::unlinkat(&self.fd, from, AtFlags::empty())?)
+                }
+                other => Ok(other?),
+            }
+        };
+        // A run that died between the two is ended here.
+        if self.same(from, to)? {
+            return self.remove(from).map(drop);
+        }
+        rename().during(|| format!("{} as {to}", self.what("renaming", from)))
+    }
+
+    /// Whether two names are there and are one file.
+    pub fn same(&self, one: &str, other: &str) -> Result<bool> {
+        let stat = |name: &str| match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(DriverError::io(self.what("looking at", name), e.into())),
+        };
+        let one = stat(one)?;
+        Ok(one.is_some() && one == stat(other)?)
     }
 
     /// Makes renames and removals durable.

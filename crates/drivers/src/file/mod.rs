@@ -20,6 +20,7 @@ mod dir;
 mod info;
 mod installation;
 mod inventory;
+mod manage;
 pub mod names;
 mod owner;
 mod snapshot;
@@ -46,8 +47,8 @@ use crate::error::{DriverError, ErrorKind, Result};
 use crate::fault::Faults;
 use crate::qcow2::header::BootId;
 use crate::{
-    BackendStats, Capabilities, Driver, Found, OpenMode, Openable, Provider, SnapshotRef, Source, Transport,
-    VolumeRef,
+    BackendStats, Capabilities, Driver, Found, Manageable, OpenMode, Openable, Provider, SnapshotRef, Source,
+    Transport, VolumeRef,
 };
 
 /// Calls at work at the same time. Each has a thread; the others of Tokio's 512 are left to volumes' I/O, which calls wait for.
@@ -140,6 +141,7 @@ impl Driver for FileDriver {
             revert: true,
             multiattach: true,
             node_bound: true,
+            manage: true,
         }
     }
 
@@ -210,6 +212,50 @@ impl Driver for FileDriver {
 
     fn is_open(&self, volume: &VolumeRef) -> bool {
         self.started.get().is_some_and(|b| b.owners.is_open(&volume.name))
+    }
+
+    async fn manageable(&self) -> Result<Vec<Manageable>> {
+        self.run(Backend::manageable).await
+    }
+
+    async fn candidate(&self, what: Openable<'_>, source: &str) -> Result<Manageable> {
+        let source = source.to_owned();
+        match what {
+            Openable::Volume(_) => self.run(move |b| b.volume_candidate(&source)).await,
+            Openable::Snapshot(snapshot) => {
+                let volume = snapshot.volume.name.clone();
+                self.run(move |b| b.snapshot_candidate(&volume, &source)).await
+            }
+        }
+    }
+
+    async fn adopt(&self, what: Openable<'_>, source: &str, claim: &Claim) -> Result<Provider> {
+        let (source, claim) = (source.to_owned(), claim.clone());
+        match what {
+            Openable::Volume(volume) => {
+                let volume = volume.clone();
+                self.run(move |b| b.adopt_volume(&volume, &source, &claim)).await?;
+            }
+            Openable::Snapshot(snapshot) => {
+                let snapshot = snapshot.clone();
+                self.run(move |b| b.adopt_snapshot(&snapshot, &source, &claim)).await?;
+            }
+        }
+        Ok(Provider::default())
+    }
+
+    async fn release(&self, what: Openable<'_>, to: Option<&str>, claim: &Claim) -> Result<()> {
+        let (to, claim) = (to.map(str::to_owned), claim.clone());
+        match what {
+            Openable::Volume(volume) => {
+                let volume = volume.clone();
+                self.run(move |b| b.release_volume(&volume, to.as_deref(), &claim)).await
+            }
+            Openable::Snapshot(snapshot) => {
+                let snapshot = snapshot.clone();
+                self.run(move |b| b.release_snapshot(&snapshot, to.as_deref(), &claim)).await
+            }
+        }
     }
 
     async fn list(&self) -> Result<Vec<Found>> {

@@ -9,6 +9,7 @@
 //! .tmp.<name>.<job>.<epoch>            <name> in the making
 //! .lock.<name>                         held while <name> is open
 //! .installation                        whose the directory is
+//! <name>.unmanaged                     a volume, or a snapshot's bytes, that was given up under that name: not ours any more
 //! ```
 //! The first three are those of Cinder's file-based drivers, with their meaning.
 
@@ -23,6 +24,9 @@ const LOCK: &str = ".lock.";
 pub const INSTALLATION: &str = ".installation";
 const TEMP_SNAPSHOT: &str = "tmp-snap-";
 const FLAT: &str = "snapshot-";
+const RELEASED: &str = ".unmanaged";
+/// The longest name that a file may have which is to be taken over: ours for it are longer.
+const SOURCE_MAX: usize = 200;
 
 /// What a file is, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +149,42 @@ pub fn info(volume: &str) -> String {
     format!("{volume}.info")
 }
 
+/// What a volume or snapshot is called once it is given up.
+pub fn released(name: &str) -> String {
+    format!("{name}{RELEASED}")
+}
+
+/// The volume and the id of a snapshot that was given up, by its file's name.
+pub fn released_snapshot(name: &str) -> Option<(&str, SnapshotId)> {
+    let flat = name.strip_suffix(RELEASED)?;
+    match Name::parse(flat) {
+        Name::Flat { snapshot, .. } => flat.split_once('.').map(|(volume, _)| (volume, snapshot)),
+        _ => None,
+    }
+}
+
+/// Whether a file was given up by us, so that its content is known to be raw.
+pub fn was_ours(name: &str) -> bool {
+    name.strip_suffix(RELEASED)
+        .is_some_and(|old| matches!(Name::parse(old), Name::Volume(_) | Name::Flat { .. }))
+}
+
+/// Checks the name of a file that is to be taken over: one plain name in this directory, and no part of a volume.
+pub fn check_source(name: &str) -> Result<()> {
+    let plain = |c: char| c != '/' && !c.is_control() && c != char::REPLACEMENT_CHARACTER;
+    let fits = !name.is_empty() && name.len() <= SOURCE_MAX && name.chars().all(plain);
+    if !fits || name.starts_with('.') {
+        return Err(DriverError::new(
+            ErrorKind::Invalid,
+            format!("{name:?} cannot be the name of a file to take over"),
+        ));
+    }
+    match Name::parse(name) {
+        Name::Volume(_) | Name::Foreign => Ok(()),
+        _ => Err(DriverError::new(ErrorKind::Invalid, format!("{name} is part of a volume"))),
+    }
+}
+
 /// Checks a name that came from a row: one plain file name.
 pub fn check(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
@@ -208,6 +248,24 @@ mod tests {
             ["", "x", "volume-1", &V.to_uppercase(), &format!("{V}.bak"), ".tmp.x", "..", &V.replace('-', "")]
         {
             assert_eq!(Name::parse(foreign), Name::Foreign, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_ours_any_more() {
+        let flat = flat(V, S.parse().unwrap());
+        for name in [V, &flat] {
+            assert_eq!(Name::parse(&released(name)), Name::Foreign);
+            assert!(was_ours(&released(name)) && !was_ours(name));
+            assert!(check_source(&released(name)).is_ok());
+        }
+        assert_eq!(released_snapshot(&released(&flat)), Some((V, S.parse().unwrap())));
+        assert_eq!(released_snapshot(&released(V)), None);
+        assert!(!was_ours("disk.unmanaged") && check_source("disk.img").is_ok() && check_source(V).is_ok());
+        for not in
+            ["", ".", "..", ".lock.x", "a/b", "/etc/passwd", "a\0", "a\n", &flat, &info(V), &"x".repeat(300)]
+        {
+            assert!(check_source(not).is_err(), "{not}");
         }
     }
 

@@ -126,7 +126,13 @@ impl Backend {
     }
 
     /// Turns the newest snapshot from an overlay into a copy of its own, so that the chain stays within its bound.
-    fn flatten(&self, owner: &Owner, state: &mut State, snapshot: &SnapshotRef, claim: &Claim) -> Result<()> {
+    pub(super) fn flatten(
+        &self,
+        owner: &Owner,
+        state: &mut State,
+        snapshot: &SnapshotRef,
+        claim: &Claim,
+    ) -> Result<()> {
         let key = snapshot.id.to_string();
         let file = names::overlay(&owner.volume, &key);
         let Some(index) = state.files.iter().position(|f| *f == file) else { return Ok(()) };

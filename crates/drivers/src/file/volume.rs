@@ -155,7 +155,7 @@ impl Backend {
     }
 
     /// A volume with snapshots cannot go: overlay or copy, they are gone through first.
-    fn check_no_snapshots(&self, volume: &str) -> Result<()> {
+    pub(super) fn check_no_snapshots(&self, volume: &str) -> Result<()> {
         let info = Info::load(&self.dir, volume)?;
         let overlays = info.overlays.keys().any(|key| names::temp_snapshot_run(key).is_none());
         let id = names::volume_id(volume);
