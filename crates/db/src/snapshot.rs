@@ -115,6 +115,25 @@ pub async fn tombstone(from: &mut impl Read, id: SnapshotId) -> Result<Option<bo
     row.map(|row| row.get("deleted")).transpose()
 }
 
+/// Live snapshots of volumes that live on `host@backend` (any pool), oldest first.
+///
+/// # Errors
+/// The database is away.
+pub async fn on_backend(from: &mut impl Read, service_host: &str) -> Result<Vec<Snapshot>> {
+    let rows = from
+        .rows(
+            sql(format!(
+                "SELECT s.* FROM snapshots s JOIN volumes v ON v.id = s.volume_id WHERE s.deleted = FALSE \
+                 AND v.deleted = FALSE AND (v.host = ? OR SUBSTR(v.host, 1, {}) = ?) ORDER BY s.created_at, s.id",
+                service_host.chars().count() + 1
+            ))
+            .bind(service_host)
+            .bind(format!("{service_host}#")),
+        )
+        .await?;
+    complete(from, rows).await
+}
+
 /// Live snapshots of a volume, oldest first.
 ///
 /// # Errors
@@ -197,6 +216,20 @@ pub async fn rename(
         }
     }
     Ok(())
+}
+
+/// Sets the size.
+///
+/// # Errors
+/// The database is away.
+pub async fn resize(tx: &mut Tx, id: SnapshotId, size: GiB) -> Result<()> {
+    tx.exec(
+        sql("UPDATE snapshots SET volume_size = ?, updated_at = {utc} WHERE id = ? AND deleted = FALSE")
+            .bind(size.0)
+            .bind(id),
+    )
+    .await
+    .map(drop)
 }
 
 /// Records what the driver returned, and the progress.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::list::{ListQuery, Listed};
+use model::transition::VolumeOp;
 use model::{GiB, PoolRef, SnapshotId, TypeId, Volume, VolumeId, VolumeStatus};
 
 use crate::conn::{Read, Tx};
@@ -14,6 +15,8 @@ use crate::sql::{Row, marks, sql};
 /// What a new volume's row holds.
 #[derive(Debug, Clone)]
 pub struct NewVolume {
+    /// The operation that makes it: it has the status that this shows.
+    pub op: VolumeOp,
     pub id: VolumeId,
     pub user_id: String,
     pub project_id: String,
@@ -89,7 +92,7 @@ pub async fn insert(tx: &mut Tx, new: &NewVolume) -> Result<()> {
         .bind(&new.project_id)
         .bind(new.size.0)
         .bind(new.availability_zone.clone())
-        .bind(VolumeStatus::Creating)
+        .bind(new.op.rule().shows.unwrap_or(VolumeStatus::Creating))
         .bind(new.name.clone())
         .bind(new.description.clone())
         .bind(new.type_id)
@@ -117,16 +120,26 @@ pub async fn get(from: &mut impl Read, id: VolumeId) -> Result<Option<Volume>> {
 }
 
 /// Whether this database has ever known what a backend has under this id, and whether the row that it belonged to is deleted (the
-/// tombstone that lets the reconciler act). After a migration that is the row whose `_name_id` it is.
+/// tombstone that lets the reconciler act). After a migration that is the row whose `_name_id` it is. What was given up is as unknown
+/// as if it had never been ours.
 ///
 /// # Errors
 /// The database is away.
 pub async fn tombstone(from: &mut impl Read, id: VolumeId) -> Result<Option<bool>> {
-    let named = sql("SELECT deleted FROM volumes WHERE _name_id = ? OR (id = ? AND _name_id IS NULL)");
+    let named = sql(
+        "SELECT deleted, previous_status FROM volumes WHERE _name_id = ? OR (id = ? AND _name_id IS NULL)",
+    );
+    let (mut deleted, mut given_up) = (0, false);
     let rows = from.rows(named.bind(id).bind(id)).await?;
-    let deleted: Vec<bool> = rows.iter().map(|row| row.get("deleted")).collect::<Result<_>>()?;
-    if !deleted.is_empty() {
-        return Ok(Some(deleted.into_iter().all(|deleted| deleted)));
+    for row in &rows {
+        if !row.get::<bool>("deleted")? {
+            return Ok(Some(false));
+        }
+        deleted += 1;
+        given_up |= row.get::<Option<String>>("previous_status")?.as_deref() == Some(GIVEN_UP);
+    }
+    if deleted > 0 {
+        return Ok((!given_up).then_some(true));
     }
     // A row of this id that lives under another name: nothing says what this is, so that nobody may remove it.
     let row = from.row(sql("SELECT id FROM volumes WHERE id = ?").bind(id)).await?;
@@ -374,6 +387,18 @@ pub async fn set_bootable(tx: &mut Tx, id: VolumeId, bootable: bool) -> Result<(
     )
     .await
     .map(drop)
+}
+
+/// What `previous_status` says of a deleted row whose volume is still on its backend, and no longer ours.
+const GIVEN_UP: &str = "unmanaged";
+
+/// Records that a volume which is about to go was given up, not deleted.
+///
+/// # Errors
+/// The database is away.
+pub async fn given_up(tx: &mut Tx, id: VolumeId) -> Result<()> {
+    let stmt = sql("UPDATE volumes SET previous_status = ? WHERE id = ? AND deleted = FALSE");
+    tx.exec(stmt.bind(GIVEN_UP).bind(id)).await.map(drop)
 }
 
 /// Records when its deletion began.

@@ -63,6 +63,8 @@ pub enum VolumeOp {
     Retype,
     /// A migration that locks the volume.
     MigrateLocked,
+    Manage,
+    Unmanage,
 }
 
 const DELETABLE: &[VolumeStatus] = {
@@ -86,6 +88,8 @@ impl VolumeOp {
             Revert,
             Retype,
             MigrateLocked,
+            Manage,
+            Unmanage,
         ]
     };
 
@@ -105,6 +109,8 @@ impl VolumeOp {
             Self::Revert      => Rule { from: &[Available], shows: Some(Reverting),       done: Be(Available),   failed: Be(Error),          needs: &[] },
             Self::Retype      => Rule { from: &[Available, InUse], shows: Some(Retyping), done: Back,            failed: Back,               needs: &[NotMigrating, NoGroup] },
             Self::MigrateLocked => Rule { from: &[Available], shows: Some(Maintenance),   done: Back,            failed: Back,               needs: &[NotMigrating, NoGroup, NoSnapshots] },
+            Self::Manage      => Rule { from: &[],          shows: Some(Managing),        done: Be(Available),   failed: Be(ErrorManaging),  needs: &[] },
+            Self::Unmanage    => Rule { from: DELETABLE,    shows: Some(Unmanaging),      done: Gone,            failed: Be(ErrorUnmanaging), needs: &[NotAttached, NotMigrating, NoGroup, NoSnapshots] },
         }
     }
 }
@@ -167,11 +173,12 @@ pub enum SnapshotOp {
     ForceDelete,
     BackUp,
     Revert,
+    Unmanage,
 }
 
 impl SnapshotOp {
     pub const ALL: &'static [Self] =
-        &[Self::Create, Self::Delete, Self::ForceDelete, Self::BackUp, Self::Revert];
+        &[Self::Create, Self::Delete, Self::ForceDelete, Self::BackUp, Self::Revert, Self::Unmanage];
 
     /// The rule of this operation.
     #[rustfmt::skip]
@@ -183,6 +190,7 @@ impl SnapshotOp {
             Self::ForceDelete => Rule { from: SnapshotStatus::ALL, shows: Some(Deleting),  done: Gone,          failed: Be(ErrorDeleting), needs: &[NoGroup] },
             Self::BackUp      => Rule { from: &[Available],        shows: Some(BackingUp), done: Be(Available), failed: Be(Available),     needs: &[] },
             Self::Revert      => Rule { from: &[Available],        shows: Some(Restoring), done: Be(Available), failed: Be(Available),     needs: &[] },
+            Self::Unmanage    => Rule { from: &[Available, Error], shows: Some(Unmanaging), done: Gone,        failed: Be(ErrorDeleting), needs: &[NoGroup] },
         }
     }
 }

@@ -16,6 +16,7 @@ on_each_database!(
     a_backend_is_asked_for_by_its_exact_name,
     sums_are_of_live_volumes,
     a_row_that_is_gone_is_a_tombstone,
+    i5_what_was_given_up_has_none,
     a_held_status_holds_until_the_end,
     a_list_costs_the_same_whatever_its_length,
 );
@@ -23,6 +24,7 @@ on_each_database!(
 async fn what_is_stored_is_read(lab: Lab) {
     let kind = make::default_type(&lab.db).await;
     let new = NewVolume {
+        op: model::transition::VolumeOp::Create,
         name: Some("Größe – 数据 🦀".into()),
         description: Some(String::new()),
         size: GiB(17),
@@ -177,6 +179,23 @@ async fn a_row_that_is_gone_is_a_tombstone(lab: Lab) {
     assert_eq!(db::volume::tombstone(from, id).await.unwrap(), Some(true));
     assert_eq!(db::volume::tombstone(from, VolumeId::new()).await.unwrap(), None);
     assert!(db::volume::get(from, id).await.unwrap().is_none());
+}
+
+/// I5: whatever has its name on a backend is nobody's to remove.
+async fn i5_what_was_given_up_has_none(lab: Lab) {
+    let id = make::volume(&lab.db).await;
+    let mut tx = lab.db.begin().await.unwrap();
+    db::volume::given_up(&mut tx, id).await.unwrap();
+    assert_eq!(db::volume::tombstone(&mut tx, id).await.unwrap(), Some(false), "until its row goes");
+    let (op, done) = (model::transition::VolumeOp::Unmanage, db::transition::Outcome::Done);
+    db::transition::finish_volume(&mut tx, id, op, done, db::event::By::default()).await.unwrap();
+    tx.commit().await.unwrap();
+    let from = &mut lab.db.read();
+    assert_eq!(db::volume::tombstone(from, id).await.unwrap(), None);
+    // Not so when a row that is deleted has another's name, and one that lives has it too.
+    let other = make::volume(&lab.db).await;
+    lab.exec(&format!("UPDATE volumes SET _name_id = '{id}' WHERE id = '{other}'")).await;
+    assert_eq!(db::volume::tombstone(from, id).await.unwrap(), Some(false));
 }
 
 async fn a_held_status_holds_until_the_end(lab: Lab) {

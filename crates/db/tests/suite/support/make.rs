@@ -15,6 +15,7 @@ pub async fn default_type(db: &Db) -> TypeId {
 /// What a volume of 1 GiB in project `p` is made of.
 pub fn a_volume(kind: TypeId) -> db::volume::NewVolume {
     db::volume::NewVolume {
+        op: model::transition::VolumeOp::Create,
         id: VolumeId::new(),
         user_id: "u".into(),
         project_id: "p".into(),
