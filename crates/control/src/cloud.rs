@@ -97,6 +97,7 @@ impl Cloud {
         let stay = job.queue.clone();
         match at {
             At::Scheduler => Ok(SCHEDULER.into()),
+            At::Queued => Ok(stay),
             At::Backup => {
                 let placed = job.data["place"]["host"].as_str().or(job.request["backup_host"].as_str());
                 let host = placed.unwrap_or(&self.settings.host);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Catalogue, Secret};
+use model::{Catalogue, JobId, Secret};
 
 /// A request's identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +23,15 @@ pub struct Context {
     pub request_id: String,
     /// The caller's own `X-OpenStack-Request-ID`.
     pub global_request_id: Option<String>,
+}
+
+/// Who makes the changes of a job that a caller asks for.
+pub(crate) fn by(context: &Context, job: JobId) -> db::event::By<'_> {
+    db::event::By {
+        job: Some(job),
+        request_id: Some(&context.request_id),
+        project_id: Some(&context.project_id),
+    }
 }
 
 impl Context {

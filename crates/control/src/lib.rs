@@ -20,6 +20,7 @@ pub mod group_type;
 pub mod host;
 pub mod job;
 pub mod locks;
+pub mod manageable;
 pub mod measure;
 pub mod message;
 pub mod node;

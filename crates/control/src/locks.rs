@@ -12,7 +12,8 @@
 //! | `volume.delete` | exclusive | exclusive, each that goes along |
 //! | `volume.revert` | exclusive | shared |
 //! | `volume.migrate`, `volume.retype` | exclusive, and that of the volume moved to | |
-//! | `snapshot.create` | shared | exclusive |
+//! | `volume.manage`, `volume.unmanage` | exclusive | |
+//! | `snapshot.create`, `snapshot.manage`, `snapshot.unmanage` | shared | exclusive |
 //! | `snapshot.delete` | shared | exclusive |
 //! | `backup.create` | shared | shared, of the snapshot that is backed up |
 //! | `backup.restore` | exclusive | |

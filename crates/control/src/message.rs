@@ -18,6 +18,7 @@ pub enum Action {
     Schedule,
     Attach,
     UpdateAttachment,
+    Unmanage,
     Extend,
     CreateFromBackend,
     SnapshotCreate,
@@ -32,6 +33,7 @@ pub enum Action {
 pub enum Detail {
     Unknown,
     NoBackend,
+    UnmanageEncrypted,
     NotEnoughSpace,
     ExtendFailed,
     CreateFailed,
@@ -49,6 +51,7 @@ const ACTIONS: &[(Action, &str, &str)] = &[
     (Action::Schedule, "001", "schedule allocate volume"),
     (Action::Attach, "002", "attach volume"),
     (Action::UpdateAttachment, "004", "update attachment"),
+    (Action::Unmanage, "006", "unmanage volume"),
     (Action::Extend, "007", "extend volume"),
     (Action::CreateFromBackend, "008", "create volume from backend storage"),
     (Action::SnapshotCreate, "009", "create snapshot"),
@@ -61,6 +64,7 @@ const ACTIONS: &[(Action, &str, &str)] = &[
 const DETAILS: &[(Detail, &str, &str)] = &[
     (Detail::Unknown, "001", "An unknown error occurred."),
     (Detail::NoBackend, "003", "Could not find any available weighted backend."),
+    (Detail::UnmanageEncrypted, "008", "Unmanaging encrypted volumes is not supported."),
     (Detail::NotEnoughSpace, "101", "The backend has run out of space."),
     (Detail::ExtendFailed, "010", "Volume Driver failed to extend volume."),
     (Detail::CreateFailed, "012", "Driver failed to create the volume."),

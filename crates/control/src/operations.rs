@@ -10,8 +10,13 @@ pub const ALL: &[&Operation] = &[
     &crate::volume::revert::OPERATION,
     &crate::volume::migrate::OPERATION,
     &crate::volume::retype::OPERATION,
+    &crate::volume::manage::OPERATION,
+    &crate::volume::unmanage::OPERATION,
     &crate::snapshot::create::OPERATION,
     &crate::snapshot::delete::OPERATION,
+    &crate::snapshot::manage::OPERATION,
+    &crate::snapshot::unmanage::OPERATION,
+    &crate::manageable::OPERATION,
     &crate::backup::create::OPERATION,
     &crate::backup::restore::OPERATION,
     &crate::backup::delete::OPERATION,
@@ -28,5 +33,7 @@ pub fn find(name: &str) -> Option<&'static Operation> {
 /// Whether an operation may be stopped half-way on request: what it makes or fills is the caller's to give up. A deletion or a growth
 /// that has begun on a backend cannot be taken back.
 pub fn can_be_cancelled(name: &str) -> bool {
-    name.ends_with(".create") || ["backup.restore", "volume.migrate", "volume.retype"].contains(&name)
+    name.ends_with(".create")
+        || name.ends_with(".manage")
+        || ["backup.restore", "volume.migrate", "volume.retype"].contains(&name)
 }

@@ -94,6 +94,33 @@ pub struct CompleteMigration {
     pub error: bool,
 }
 
+/// `POST /manageable_volumes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManageVolume {
+    /// The backend or pool where it is.
+    pub place: MoveTo,
+    /// What it is called there, in the words of the backend.
+    pub reference: Value,
+    pub name: Option<String>,
+    pub description: Option<String>,
+    /// A type's name or id.
+    pub volume_type: Option<String>,
+    pub availability_zone: Option<String>,
+    pub bootable: bool,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// `POST /manageable_snapshots`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManageSnapshot {
+    pub volume_id: VolumeId,
+    /// What it is called on the volume's backend, in the words of that.
+    pub reference: Value,
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub metadata: BTreeMap<String, String>,
+}
+
 /// `os-attach`: the old style, without an attachment made before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachVolume {

@@ -36,6 +36,8 @@ pub enum At {
     Owner,
     /// The backup service of the backup.
     Backup,
+    /// Whoever it was queued for.
+    Queued,
 }
 
 /// Under this name a job's data says which step is being taken back, the failed tries so far, and why the last failed.

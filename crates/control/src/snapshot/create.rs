@@ -44,6 +44,21 @@ impl Cloud {
     pub async fn snapshot_create(&self, context: &Context, wanted: NewSnapshot) -> Result<Snapshot> {
         let volume = self.volume_for(context, wanted.volume_id, Action::SnapshotCreate).await?;
         self.check_not_frozen(&volume).await?;
+        self.snapshot_record(context, volume, wanted, |volume, id, job| new_job(context, volume, id, job))
+            .await
+    }
+
+    /// Records a snapshot that is `creating`, and the job that brings it about.
+    ///
+    /// # Errors
+    /// The volume is in a status that forbids it; over quota.
+    pub(super) async fn snapshot_record(
+        &self,
+        context: &Context,
+        volume: Volume,
+        wanted: NewSnapshot,
+        job_of: impl FnOnce(&Volume, SnapshotId, JobId) -> db::job::NewJob,
+    ) -> Result<Snapshot> {
         let limits = self.limits(&context.project_id).await?;
         let (id, job) = (SnapshotId::new(), JobId::new());
         let mut tx = self.db.begin().await?;
@@ -58,13 +73,9 @@ impl Cloud {
         let usage = quota::of_snapshot(volume.size, volume.type_name.as_deref(), free, 1);
         quota::take(&mut tx, &context.project_id, &usage, &limits).await?;
         db::snapshot::insert(&mut tx, &row(context, wanted, &volume, id)).await?;
-        let by = db::event::By {
-            job: Some(job),
-            request_id: Some(&context.request_id),
-            project_id: Some(&context.project_id),
-        };
+        let by = crate::context::by(context, job);
         db::event::created(&mut tx, "snapshot", &id.to_string(), by).await?;
-        db::job::insert(&mut tx, new_job(context, &volume, id, job)).await?;
+        db::job::insert(&mut tx, job_of(&volume, id, job)).await?;
         self.commit(tx).await?;
         self.snapshot_again(id).await
     }

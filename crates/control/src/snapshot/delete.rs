@@ -69,7 +69,7 @@ impl Cloud {
         }
         match volume.filter(|volume| volume.host.is_some()) {
             Some(volume) => {
-                db::job::insert(&mut tx, new_job(context, snapshot, &volume, job)).await?;
+                db::job::insert(&mut tx, new_job(context, OPERATION.name, snapshot, &volume, job)).await?;
             }
             // Without a volume on a backend there is nothing on any.
             None => gone(&mut tx, self, snapshot, by).await?,
@@ -78,7 +78,7 @@ impl Cloud {
     }
 }
 
-fn refusal(op: SnapshotOp) -> &'static str {
+pub(super) fn refusal(op: SnapshotOp) -> &'static str {
     match op {
         // The text that Cinder makes of its template without a status.
         SnapshotOp::ForceDelete => "Snapshot  must not be part of a group.",
@@ -86,10 +86,17 @@ fn refusal(op: SnapshotOp) -> &'static str {
     }
 }
 
-fn new_job(context: &Context, snapshot: &Snapshot, volume: &Volume, job: JobId) -> db::job::NewJob {
+/// The job that takes a snapshot away, in one way or another.
+pub(super) fn new_job(
+    context: &Context,
+    operation: &'static str,
+    snapshot: &Snapshot,
+    volume: &Volume,
+    job: JobId,
+) -> db::job::NewJob {
     db::job::NewJob {
         id: job,
-        operation: OPERATION.name,
+        operation,
         resource: ResourceRef { kind: "snapshot".into(), id: snapshot.id.to_string() },
         project_id: snapshot.project_id.clone(),
         user_id: Some(context.user_id.clone()),

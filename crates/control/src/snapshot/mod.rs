@@ -2,8 +2,10 @@
 
 pub mod create;
 pub mod delete;
+pub mod manage;
 mod metadata;
 mod status;
+pub mod unmanage;
 
 use db::Read;
 use drivers::{Provider, SnapshotRef};
@@ -40,6 +42,11 @@ pub(crate) async fn with_volume(
     let volume =
         volume.ok_or_else(|| Failure::permanent(format!("volume {} is gone", snapshot.volume_id)))?;
     Ok((snapshot, volume))
+}
+
+/// What policy rules see of a snapshot.
+fn target(snapshot: &Snapshot) -> Target<'_> {
+    Target { project_id: snapshot.project_id.as_deref(), user_id: snapshot.user_id.as_deref(), fields: None }
 }
 
 /// The snapshot that a job works on.
@@ -110,12 +117,7 @@ impl Cloud {
         let snapshot = snapshot
             .filter(|snapshot| volume::visible(context, snapshot.project_id.as_deref()))
             .ok_or_else(|| Error::NotFound(Resource::Snapshot, id.to_string()))?;
-        let target = Target {
-            project_id: snapshot.project_id.as_deref(),
-            user_id: snapshot.user_id.as_deref(),
-            fields: None,
-        };
-        self.policy.require(action, context, &target)?;
+        self.policy.require(action, context, &target(&snapshot))?;
         Ok(snapshot)
     }
 }

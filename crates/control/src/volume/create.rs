@@ -335,6 +335,7 @@ pub(crate) fn check_type_size(kind: &VolumeType, size: GiB) -> Result<()> {
 
 fn row(context: &Context, wanted: &NewVolume, spec: &Spec, id: VolumeId) -> db::volume::NewVolume {
     db::volume::NewVolume {
+        op: VolumeOp::Create,
         id,
         user_id: context.user_id.clone(),
         project_id: context.project_id.clone(),

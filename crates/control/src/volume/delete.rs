@@ -4,10 +4,11 @@ use db::Tx;
 use db::transition::{Begin, Outcome};
 use model::job::ResourceRef;
 use model::transition::{Guard, SnapshotOp, VolumeOp};
-use model::{JobId, Snapshot, SnapshotId, SnapshotStatus, Volume, VolumeId};
+use model::{JobId, Snapshot, SnapshotId, SnapshotStatus, Volume, VolumeId, VolumeStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::unmanage;
 use crate::cloud::Cloud;
 use crate::context::Context;
 use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
@@ -40,7 +41,7 @@ pub(super) fn alone() -> Value {
     serde_json::to_value(Request { force: false, snapshots: Vec::new() }).unwrap_or_default()
 }
 
-const REFUSED: &str = "Volume status must be available or error or error_restoring or error_extending or error_managing \
+pub(super) const REFUSED: &str = "Volume status must be available or error or error_restoring or error_extending or error_managing \
                        and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, or \
                        be disassociated from snapshots after volume transfer.";
 
@@ -100,6 +101,12 @@ impl Cloud {
             gone(&mut tx, &volume, by).await?;
             return Ok(self.commit(tx).await?);
         }
+        if volume.previous_status.as_deref() == Some(VolumeStatus::ErrorManaging.as_str()) {
+            // What it was to take over was never ours to remove.
+            let new = unmanage::new_job(context, &volume, job, unmanage::Asked::Delete);
+            db::job::insert(&mut tx, new).await?;
+            return Ok(self.commit(tx).await?);
+        }
         let mut locks = vec![locks::change_volume(id)];
         locks.extend(snapshots.iter().map(|snapshot| locks::change_snapshot(snapshot.id)));
         let request =
@@ -143,7 +150,7 @@ async fn take_along(
 }
 
 /// The volume; gone, or taken off its backend, if whoever made it gave up meanwhile.
-async fn row(work: &Work) -> std::result::Result<Option<Volume>, Failure> {
+pub(super) async fn row(work: &Work) -> std::result::Result<Option<Volume>, Failure> {
     let id =
         crate::cloud::volume_of(&work.job).ok_or_else(|| Failure::permanent("the job names no volume"))?;
     Ok(db::volume::get(&mut work.cloud.db.read(), id).await?)
@@ -151,7 +158,7 @@ async fn row(work: &Work) -> std::result::Result<Option<Volume>, Failure> {
 
 /// Ends what still makes the volume reachable: an old-style connection that nobody terminated, attachments of a volume that is
 /// deleted by force.
-async fn cut(work: &Work) -> Output {
+pub(super) async fn cut(work: &Work) -> Output {
     let Some(volume) = row(work).await? else { return Ok(Value::Null) };
     if db::export::of_volume(&mut work.cloud.db.read(), volume.id).await?.is_empty() {
         return Ok(Value::Null);
@@ -197,7 +204,7 @@ async fn finish(work: &Work, tx: &mut Tx) -> db::Result<()> {
 }
 
 /// The row goes, and with it what it counted for.
-async fn gone(tx: &mut Tx, volume: &Volume, by: db::event::By<'_>) -> db::Result<()> {
+pub(super) async fn gone(tx: &mut Tx, volume: &Volume, by: db::event::By<'_>) -> db::Result<()> {
     if let (Some(project), true) = (&volume.project_id, volume.use_quota) {
         let usage = quota::of_volume(volume.size, volume.type_name.as_deref(), -1);
         quota::give_back(tx, project, &usage).await?;

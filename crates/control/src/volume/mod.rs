@@ -6,6 +6,7 @@ pub mod create;
 pub mod delete;
 pub mod extend;
 mod image_metadata;
+pub mod manage;
 mod metadata;
 pub mod migrate;
 mod relocation;
@@ -13,6 +14,7 @@ mod reserve;
 mod reset;
 pub mod retype;
 pub mod revert;
+pub mod unmanage;
 
 use std::collections::BTreeMap;
 

@@ -56,6 +56,7 @@ pub(super) async fn begin(
     check_movable(tx, volume, &chosen.pool).await?;
     let id = destination(work)?;
     let row = db::volume::NewVolume {
+        op: VolumeOp::Create,
         id,
         user_id: volume.user_id.clone().unwrap_or_default(),
         project_id: volume.project_id.clone().unwrap_or_default(),

@@ -123,6 +123,11 @@ impl Lab {
         Process(runtime)
     }
 
+    /// The backend's directory.
+    pub fn files(&self) -> std::path::PathBuf {
+        self.dir.path().join("volumes")
+    }
+
     /// Waits until nothing works on this any more, however it ends.
     pub async fn rest(&self, resource: impl ToString) {
         let resource = resource.to_string();

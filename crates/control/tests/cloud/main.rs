@@ -8,6 +8,7 @@
 mod driver;
 mod extend;
 mod lab;
+mod managing;
 mod meeting;
 mod moving;
 mod quota;
