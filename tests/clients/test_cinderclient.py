@@ -5,6 +5,7 @@ import unittest
 from cinderclient import client as cinder
 from cinderclient import exceptions
 from keystoneauth1 import noauth, session
+from program import wait_until
 
 from .blocks import Disk, discover
 from .service import service
@@ -125,6 +126,31 @@ class CinderClient(Story, unittest.TestCase):
         self.assertEqual(states.get("cinder-scheduler"), "up")
         self.assertTrue(cinder.pools.list(detailed=True))
         self.assertTrue(cinder.availability_zones.list())
+
+    def test_volumes_and_snapshots_are_given_up_and_taken_over(self):
+        cinder = self.client.cinder
+        volume = self.volume(size=1)
+        host = getattr(cinder.volumes.get(volume), "os-vol-host-attr:host")
+        snapshot = self.snapshot(volume)
+        cinder.volume_snapshots.unmanage(snapshot)
+        wait_until(lambda: self.peek("snapshot", snapshot), lambda seen: seen is None, "the snapshot")
+        listed = cinder.volume_snapshots.list_manageable(host, detailed=True)
+        [given] = [one for one in listed if snapshot in one.reference["source-name"]]
+        self.assertTrue(given.safe_to_manage)
+        self.assertEqual(given.source_reference, {"source-name": f"volume-{volume}"})
+        again = cinder.volume_snapshots.manage(volume, given.reference, name="again").id
+        self.addCleanup(self.discard, "snapshot", again)
+        self.reach("snapshot", again, "available")
+        self.remove("snapshot", again)
+        cinder.volumes.unmanage(volume)
+        wait_until(lambda: self.peek("volume", volume), lambda seen: seen is None, "the volume")
+        listed = cinder.volumes.list_manageable(host, detailed=False)
+        self.assertIn({"source-name": f"volume-{volume}.unmanaged"}, [one.reference for one in listed])
+        taken = cinder.volumes.manage(host, {"source-name": f"volume-{volume}"}, name="taken", bootable=True).id
+        self.addCleanup(self.discard, "volume", taken)
+        self.reach("volume", taken, "available")
+        seen = cinder.volumes.get(taken)
+        self.assertEqual((seen.size, seen.name, seen.bootable), (1, "taken", "true"))
 
     def test_the_whole_lun_reads_as_zeros_when_new(self):
         _, disk = self.attach(self.volume(size=1), "host-a")

@@ -7,6 +7,8 @@ import sys
 import unittest
 import uuid
 
+from program import wait_until
+
 from .compute import Compute
 from .service import service
 from .story import Story
@@ -88,6 +90,11 @@ class Client:
     def attachments(self):
         return [one["ID"] for one in self.json("volume", "attachment", "list")]
 
+    def manageable(self, kind, host):
+        # Without a version its SDK asks for the list at one that has none.
+        words = ["--os-volume-api-version", "3.8", "block", "storage", kind, "manageable", "list", host]
+        return self.openstack(*words, "-f", "json")
+
 
 def run(program, *words, **more_environment):
     path = os.path.join(os.path.dirname(sys.executable), program)
@@ -107,6 +114,25 @@ class OpenStackClient(Story, unittest.TestCase):
         compute = Compute()
         self.addCleanup(compute.close)
         return Client(service().endpoint, compute.endpoint)
+
+    def test_remote_volumes_and_snapshots_are_taken_over(self):
+        client, volume = self.client, self.volume(size=1)
+        host = client.json("volume", "show", volume)["os-vol-host-attr:host"]
+        client.openstack("volume", "delete", "--remote", volume)
+        wait_until(lambda: self.peek("volume", volume), lambda seen: seen is None, "the volume")
+        source = f"volume-{volume}"
+        self.assertIn(source, client.manageable("volume", host))
+        taken = client.json("volume", "create", "--remote-source", f"source-name={source}", "--host", host, "--bootable", "taken")["id"]
+        self.addCleanup(self.discard, "volume", taken)
+        self.reach("volume", taken, "available")
+        snapshot = self.snapshot(taken)
+        client.openstack("volume", "snapshot", "delete", "--remote", snapshot)
+        wait_until(lambda: self.peek("snapshot", snapshot), lambda seen: seen is None, "the snapshot")
+        self.assertIn(snapshot, client.manageable("snapshot", host))
+        source = f"source-name=snapshot-{snapshot}"
+        again = client.json("volume", "snapshot", "create", "--remote-source", source, "--volume", taken, "again")["id"]
+        self.addCleanup(self.discard, "snapshot", again)
+        self.reach("snapshot", again, "available")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ pub mod host;
 mod job;
 pub mod list;
 mod literal;
+mod manage;
 mod message;
 mod number;
 pub mod openapi;

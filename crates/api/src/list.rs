@@ -13,7 +13,7 @@ use crate::literal::literal_or_text;
 use crate::query::{Query, integer, python_int};
 
 /// The largest integer that the database's columns hold.
-const DB_MAX_INT: i64 = 0x7FFF_FFFF;
+pub const DB_MAX_INT: i64 = 0x7FFF_FFFF;
 
 /// Which filters others than administrators may use, by resource, in the order of the operator's file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ const FORCE_IS_INVALID: &str = "Since microversion 3.66 the 'force' flag is inva
                                 is silently ignored.";
 
 /// The snapshot that the path names.
-fn id(call: &Call) -> Result<SnapshotId, Fault> {
+pub fn id(call: &Call) -> Result<SnapshotId, Fault> {
     call.id("id", error::Resource::Snapshot)
 }
 

@@ -6,8 +6,9 @@ use crate::route::Gate::{Caller, Open, Resource};
 use crate::route::{Route, action, delete, get, post, put, ring, run};
 use crate::schema::requests::*;
 use crate::{
-    attachment, backup, catalogue, cluster, default_type, encryption, group_type, host, job, message, qos,
-    quota, service, snapshot, transfer, volume, volume_action, volume_metadata, volume_move, volume_type,
+    attachment, backup, catalogue, cluster, default_type, encryption, group_type, host, job, manage, message,
+    qos, quota, service, snapshot, transfer, volume, volume_action, volume_metadata, volume_move,
+    volume_type,
 };
 
 /// `/v3`. Rows with fixed last segments stand before rows with parameters there.
@@ -47,6 +48,7 @@ pub const V3: &[Route] = &[
     action("/volumes/{id}/action", "os-retype",                Resource(VolumeRetype),               &OS_RETYPE,                202, run!(volume_move::retype)),
     action("/volumes/{id}/action", "os-migrate_volume",        Resource(VolumeMigrate),              &OS_MIGRATE_VOLUME,        202, run!(volume_move::migrate)),
     action("/volumes/{id}/action", "os-migrate_volume_completion", Resource(VolumeMigrateCompletion), &OS_MIGRATE_VOLUME_COMPLETION, 200, run!(volume_move::complete)),
+    action("/volumes/{id}/action", "os-unmanage",              Resource(VolumeUnmanage),             &OS_UNMANAGE,              202, run!(manage::unmanage_volume)),
     action("/volumes/{id}/action", "os-reset_status",          Resource(VolumeResetStatus),          &OS_RESET_STATUS_VOLUME,   202, run!(volume_action::reset_status)),
     action("/volumes/{id}/action", "os-force_delete",          Resource(VolumeForceDelete),          &OS_FORCE_DELETE,          202, run!(volume_action::force_delete)),
 
@@ -56,6 +58,7 @@ pub const V3: &[Route] = &[
     get   ("/snapshots/{id}",                      Resource(SnapshotShow),                         200, run!(snapshot::show)),
     put   ("/snapshots/{id}",                      Resource(SnapshotUpdate), &SNAPSHOT_UPDATE,     200, run!(snapshot::update)),
     delete("/snapshots/{id}",                      Resource(SnapshotDelete),                       202, run!(snapshot::delete)),
+    action("/snapshots/{id}/action", "os-unmanage",            Resource(SnapshotUnmanage),           &OS_UNMANAGE,              202, run!(manage::unmanage_snapshot)),
     action("/snapshots/{id}/action", "os-reset_status",           Resource(SnapshotResetStatus),  &OS_RESET_STATUS_SNAPSHOT,  202, run!(snapshot::reset_status)),
     action("/snapshots/{id}/action", "os-force_delete",           Resource(SnapshotForceDelete),  &OS_FORCE_DELETE,           202, run!(snapshot::force_delete)),
     action("/snapshots/{id}/action", "os-update_snapshot_status", Resource(SnapshotUpdateStatus), &OS_UPDATE_SNAPSHOT_STATUS, 202, run!(snapshot::report)),
@@ -65,6 +68,19 @@ pub const V3: &[Route] = &[
     get   ("/snapshots/{id}/metadata/{key}",       Resource(SnapshotMetadataShow),                 200, run!(snapshot::metadata_show)),
     put   ("/snapshots/{id}/metadata/{key}",       Resource(SnapshotMetadataUpdate), &SNAPSHOT_METADATA_ITEM, 200, run!(snapshot::metadata_set)),
     delete("/snapshots/{id}/metadata/{key}",       Resource(SnapshotMetadataDelete),               200, run!(snapshot::metadata_unset)),
+
+    get   ("/os-volume-manage",                    Caller(VolumeListManageable),           200, run!(manage::volumes)),
+    get   ("/os-volume-manage/detail",             Caller(VolumeListManageable),           200, run!(manage::volumes_detail)),
+    post  ("/os-volume-manage",                    Caller(VolumeManage),                   &VOLUME_MANAGE, 202, run!(manage::manage_volume)),
+    get   ("/os-snapshot-manage",                  Caller(SnapshotListManageable),         200, run!(manage::snapshots)),
+    get   ("/os-snapshot-manage/detail",           Caller(SnapshotListManageable),         200, run!(manage::snapshots_detail)),
+    post  ("/os-snapshot-manage",                  Resource(SnapshotManage),               &SNAPSHOT_MANAGE, 202, run!(manage::manage_snapshot)),
+    get   ("/manageable_volumes",                  Caller(VolumeListManageable),           200, run!(manage::volumes)),
+    get   ("/manageable_volumes/detail",           Caller(VolumeListManageable),           200, run!(manage::volumes_detail)),
+    post  ("/manageable_volumes",                  Caller(VolumeManage),                   &VOLUME_MANAGE, 202, run!(manage::manage_volume)),
+    get   ("/manageable_snapshots",                Caller(SnapshotListManageable),         200, run!(manage::snapshots)),
+    get   ("/manageable_snapshots/detail",         Caller(SnapshotListManageable),         200, run!(manage::snapshots_detail)),
+    post  ("/manageable_snapshots",                Resource(SnapshotManage),               &SNAPSHOT_MANAGE, 202, run!(manage::manage_snapshot)),
 
     get   ("/attachments",                         Open,                                           200, run!(attachment::list)),
     post  ("/attachments",                         Resource(AttachmentCreate), &ATTACHMENT_CREATE, 200, run!(attachment::create)),

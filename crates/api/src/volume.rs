@@ -27,7 +27,7 @@ pub fn id(call: &Call) -> Result<VolumeId, Fault> {
 }
 
 /// What the caller may see of every volume.
-fn sees(call: &Call) -> Sees {
+pub fn sees(call: &Call) -> Sees {
     let admin = call.context.is_admin;
     let service = call.context.roles.iter().any(|role| role == "service");
     Sees { admin_fields: admin, attached_host: admin || service, ..Sees::default() }

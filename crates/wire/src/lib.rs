@@ -13,6 +13,7 @@ pub mod group_type;
 pub mod host;
 pub mod job;
 pub mod link;
+pub mod manageable;
 pub mod message;
 pub mod microversion;
 pub mod pool;

@@ -72,8 +72,10 @@ pub enum Behaviour {
     TransferEncrypted,
     /// Backends are frozen and failed over by the name of their cluster.
     ClusterReplication,
-    /// Volumes migrate to clusters too.
+    /// Volumes migrate to clusters, and are managed on them, too.
     MigrateToCluster,
+    /// What a cluster has that could be managed is listed.
+    ManageableOfCluster,
 }
 
 /// One consequence of a version.
@@ -108,7 +110,7 @@ pub struct Change {
 use Behaviour::*;
 use Effect::*;
 
-/// Every version with what it brought, oldest first. The resources of groups, clusters, manage and image upload
+/// Every version with what it brought, oldest first. The resources of groups and image upload
 /// state their routes only, until they are served.
 #[rustfmt::skip] // a table reads best as a table
 pub const HISTORY: &[Change] = &[
@@ -129,7 +131,7 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(14), says: "group snapshots", effects: &[Route("/group_snapshots"), Action("/groups/action", "create-from-src"), Field(Resource::Snapshot, "group_snapshot_id")] },
     Change { at: v(15), says: "lost updates of volume metadata are refused", effects: &[Switch(MetadataEtag)] },
     Change { at: v(16), says: "migration to a cluster", effects: &[Switch(MigrateToCluster), Accepts(Resource::Volume, "cluster")] },
-    Change { at: v(17), says: "manageable resources of a cluster", effects: &[] },
+    Change { at: v(17), says: "manageable resources of a cluster", effects: &[Switch(ManageableOfCluster)] },
     Change { at: v(18), says: "a backup's project", effects: &[Field(Resource::Backup, "os-backup-project-attr:project_id")] },
     Change { at: v(19), says: "group snapshots are reset", effects: &[Action("/group_snapshots/{id}/action", "reset_status")] },
     Change { at: v(20), says: "groups are reset", effects: &[Action("/groups/{id}/action", "reset_status")] },

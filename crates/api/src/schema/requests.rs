@@ -176,6 +176,24 @@ pub const OS_MIGRATE_VOLUME: Body = Body {
         ]
     )],
 };
+pub const OS_UNMANAGE: Body = body(&[envelope!("os-unmanage", ANY)]);
+pub const VOLUME_MANAGE: Body = Body {
+    resource: Some(Resource::Volume),
+    schemas: &[envelope!(
+        "volume",
+        closed!(["ref"]
+            "description": DESCRIPTION, "availability_zone": NAME0, "bootable": BOOL, "volume_type": NAME0, "name": NAME0,
+            "host": HOST, "ref": &[Type(&[T::Object, T::String])], "metadata": META_OR_NULL, "cluster": NAME0,
+        )
+    )],
+};
+pub const SNAPSHOT_MANAGE: Body = body(&[envelope!(
+    "snapshot",
+    closed!(["ref", "volume_id"]
+        "description": DESCRIPTION, "metadata": META_OR_NULL, "name": NAME0, "volume_id": UUID,
+        "ref": &[Type(&[T::Object, T::Null, T::String])],
+    )
+)]);
 pub const OS_MIGRATE_VOLUME_COMPLETION: Body = body(&[envelope!(
     "os-migrate_volume_completion",
     closed!(["new_volume"] "new_volume": UUID, "error": TEXT_NULL_OR_BOOL)

@@ -146,6 +146,12 @@ pub fn body(method: &str, route: &str, action: Option<&str>, things: &Things) ->
         ("POST", "/volumes") => json!({"volume": {"size": 1}}),
         ("PUT", "/volumes/{id}") => json!({"volume": {"name": "n"}}),
         ("POST", "/snapshots") => json!({"snapshot": {"volume_id": things.volume}}),
+        ("POST", "/os-volume-manage" | "/manageable_volumes") => {
+            json!({"volume": {"host": "node@local", "ref": {"source-name": "x"}}})
+        }
+        ("POST", "/os-snapshot-manage" | "/manageable_snapshots") => {
+            json!({"snapshot": {"volume_id": things.volume, "ref": {"source-name": "x"}}})
+        }
         ("PUT", "/snapshots/{id}") => json!({"snapshot": {"name": "n"}}),
         ("POST", "/attachments") => json!({"attachment": {"volume_uuid": things.volume}}),
         ("PUT", "/attachments/{id}") => json!({ "attachment": connector }),

@@ -5,6 +5,7 @@
 //! operation off and what must hold afterwards; an operation without a scenario and a point that was never reached fail the suite.
 //! `CINDERBLOCK_CRASH=<text>` restricts a run to points that contain the text.
 
+mod managing;
 mod scenario;
 mod site;
 mod stopped;
@@ -20,7 +21,8 @@ async fn i3_every_step_of_every_operation_survives_a_kill() {
     let (mut operations, mut steps, mut kills) = (0, 0, 0);
     let mut failures = Vec::new();
     for operation in operations::ALL {
-        let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(|s| s.operation == operation.name).collect();
+        let all = SCENARIOS.iter().chain(managing::SCENARIOS);
+        let scenarios: Vec<&Scenario> = all.filter(|s| s.operation == operation.name).collect();
         assert!(!scenarios.is_empty(), "{} has no scenario", operation.name);
         operations += 1;
         steps += operation.steps.len();

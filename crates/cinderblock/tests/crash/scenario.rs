@@ -373,12 +373,12 @@ async fn detached(site: &mut Site, ids: &Ids) {
     site.check(&volume, 7).await;
 }
 
-fn text(ids: &Ids, name: &str) -> String {
+pub fn text(ids: &Ids, name: &str) -> String {
     ids[name].as_str().unwrap_or_else(|| panic!("no {name}")).to_owned()
 }
 
 /// A volume with a pattern on it. The service is stopped afterwards.
-async fn filled(site: &mut Site) -> Ids {
+pub async fn filled(site: &mut Site) -> Ids {
     let volume = site.volume(json!({ "size": 1, "name": "old" })).await;
     site.stop().await;
     site.fill(&volume, 7).await;
@@ -394,7 +394,7 @@ async fn create_backup(site: &Site, ids: Ids, incremental: bool) {
     site.try_call("POST", "/v3/backups", Some(body)).await;
 }
 
-async fn one_of(site: &Site, collection: &str, name: &str) -> Value {
+pub async fn one_of(site: &Site, collection: &str, name: &str) -> Value {
     let path = format!("/v3/{collection}/detail?name={name}");
     let listed = site.call("GET", &path, None).await;
     let found = listed[collection].as_array().expect("a list").clone();
@@ -494,7 +494,7 @@ async fn the_imported_backup(site: &mut Site, ids: Ids, done: bool) {
     site.check(back["id"].as_str().expect("an id"), 7).await;
 }
 
-async fn gone(site: &Site, collection: &str, id: &str) {
+pub async fn gone(site: &Site, collection: &str, id: &str) {
     let answer = site.try_call("GET", &format!("/v3/{collection}/{id}"), None).await;
     assert_eq!(answer.map(|(status, _)| status), Some(404), "{}", site.log());
 }
@@ -561,7 +561,7 @@ async fn the_reverted_volume(site: &mut Site, ids: Ids, done: bool) {
     site.check(&id, if done { 7 } else { 8 }).await;
 }
 
-fn action_of(ids: &Ids) -> String {
+pub fn action_of(ids: &Ids) -> String {
     format!("/v3/volumes/{}/action", text(ids, "volume"))
 }
 

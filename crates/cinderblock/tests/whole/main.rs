@@ -7,6 +7,7 @@ mod site;
 mod database_full;
 mod disk_full;
 mod killed;
+mod managing;
 mod roles;
 mod running;
 mod seen;
