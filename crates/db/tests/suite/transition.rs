@@ -84,7 +84,7 @@ async fn i2_volumes_end_where_the_table_says(lab: Lab) {
         for outcome in [Outcome::Done, Outcome::Failed, Outcome::Undone] {
             let id = make::volume(&lab.db).await;
             let rule = op.rule();
-            let started_as = rule.from.first().copied().unwrap_or(VolumeStatus::Creating);
+            let started_as = rule.from.first().copied().or(rule.shows).unwrap_or(VolumeStatus::Creating);
             set_status(&lab, "volumes", id, started_as.as_str()).await;
             if started_as == VolumeStatus::InUse {
                 make::attachment(&lab.db, id, AttachStatus::Attached).await;
