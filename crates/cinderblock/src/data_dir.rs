@@ -61,15 +61,12 @@ impl DataDir {
         make: impl FnOnce() -> anyhow::Result<String>,
     ) -> anyhow::Result<String> {
         let path = self.path.join(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.trim().to_owned()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let text = make()?;
-                publish(&path, format!("{text}\n").as_bytes())?;
-                Ok(text)
-            }
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        if !path.exists() {
+            publish(&path, format!("{}\n", make()?).as_bytes())?;
         }
+        // Also what was just made: another process may have come first.
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(text.trim().to_owned())
     }
 
     /// The sealer of this installation's secrets; its key is made at the first start.
@@ -148,4 +145,21 @@ fn publish(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_processes_that_start_together_both_keep_the_first_ones_text() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = DataDir::open(folder.path(), &[]).expect("opens");
+        let other = DataDir::open(folder.path(), &[]).expect("opens");
+        let meanwhile = || {
+            assert_eq!(other.kept_text("host", || Ok("first".into())).expect("is kept"), "first");
+            Ok("second".into())
+        };
+        assert_eq!(dir.kept_text("host", meanwhile).expect("is kept"), "first");
+    }
 }
