@@ -34,7 +34,7 @@ pub const OPERATION: Operation = Operation {
 struct Request {
     volume_id: VolumeId,
     backup_host: String,
-    /// The volume was made for this and has never been written to.
+    /// The volume was made for this: it is of no use before it is restored.
     new: bool,
 }
 
@@ -174,9 +174,8 @@ async fn copy(work: &Work) -> Output {
     let driver = work.node.driver(&pool_of(&volume)?)?;
     let reference = volume::reference(&volume);
     let target = driver.open(Openable::Volume(&reference), OpenMode::Write).await?;
-    // Only the first claim finds what was made for it untouched.
-    let state = if request.new && work.claim.epoch == 1 { TargetState::New } else { TargetState::Used };
-    let restore = Restore { store: keeper.store.clone(), chain, target, state };
+    // Also a volume made for this: it was available for a moment, and not every backend gives zeros.
+    let restore = Restore { store: keeper.store.clone(), chain, target, state: TargetState::Used };
     let restored = ::backup::restore(restore, &work.claim).await?;
     Ok(json!({ "volume_meta": restored.volume_meta }))
 }

@@ -527,7 +527,8 @@ pub async fn purge(db: &Db, age_us: i64, limit: u32) -> Result<u64> {
     let old = db
         .read()
         .rows(
-            sql("SELECT id FROM jobs WHERE finished_at < {now} - ? ORDER BY finished_at LIMIT ?")
+            sql("SELECT id FROM jobs WHERE state IN ('done', 'failed', 'cancelled') AND finished_at < {now} - ? \
+                 ORDER BY finished_at LIMIT ?")
                 .bind(age_us)
                 .bind(limit),
         )
