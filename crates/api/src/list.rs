@@ -223,6 +223,24 @@ pub const GROUP_TYPES: Listable = Listable {
     later: &[],
 };
 
+pub const GROUPS: Listable = Listable {
+    name: "group",
+    resource: Some(Resource::Group),
+    checked: since_configured,
+    plain: Plain::Anything,
+    columns: &[],
+    sort_by_name: SortByName::Always,
+    booleans: &[],
+    literals: Literals::Of(&[]),
+    later: &[],
+};
+
+pub const GROUP_SNAPSHOTS: Listable =
+    Listable { name: "group_snapshot", resource: Some(Resource::GroupSnapshot), ..GROUPS };
+
+/// Legacy consistency groups and their snapshots: no filter is checked.
+pub const CONSISTENCY_GROUPS: Listable = Listable { checked: |_| false, ..GROUPS };
+
 /// What a list request is judged by.
 pub struct Reader<'a> {
     pub context: &'a Context,

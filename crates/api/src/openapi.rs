@@ -147,6 +147,10 @@ fn insert(out: &mut Map<String, Value>, keyword: &Keyword) {
         }
         Keyword::OneOf(schemas) => set("oneOf", schemas.iter().map(|schema| json_schema(schema)).collect()),
         Keyword::Items(schema) => set("items", json_schema(schema)),
+        Keyword::ExactlyOneOf(names) => {
+            set("oneOf", names.iter().map(|name| json!({ "required": [name] })).collect())
+        }
+        Keyword::MinItems(n) => set("minItems", json!(n)),
         Keyword::UniqueItems => set("uniqueItems", json!(true)),
         Keyword::Since(_, inner) => {
             insert(out, inner);

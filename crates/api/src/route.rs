@@ -73,6 +73,17 @@ pub const fn put(path: &'static str, gate: Gate, body: &'static Body, success: u
     Route { method: "PUT", path, action: None, gate, body: Some(body), success, run }
 }
 
+/// A `DELETE` with a body.
+pub const fn remove(
+    path: &'static str,
+    gate: Gate,
+    body: &'static Body,
+    success: u16,
+    run: Handler,
+) -> Route {
+    Route { method: "DELETE", path, action: None, gate, body: Some(body), success, run }
+}
+
 /// A `POST` without a body.
 pub const fn ring(path: &'static str, gate: Gate, success: u16, run: Handler) -> Route {
     Route { method: "POST", path, action: None, gate, body: None, success, run }

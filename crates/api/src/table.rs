@@ -3,12 +3,12 @@
 use control::policy::Action::*;
 
 use crate::route::Gate::{Caller, Open, Resource};
-use crate::route::{Route, action, delete, get, post, put, ring, run};
+use crate::route::{Route, action, delete, get, post, put, remove, ring, run};
 use crate::schema::requests::*;
 use crate::{
-    attachment, backup, catalogue, cluster, default_type, encryption, group_type, host, job, manage, message,
-    qos, quota, service, snapshot, transfer, volume, volume_action, volume_metadata, volume_move,
-    volume_type,
+    attachment, backup, catalogue, cluster, consistency_group, default_type, encryption, group,
+    group_snapshot, group_type, host, job, manage, message, qos, quota, service, snapshot, transfer, volume,
+    volume_action, volume_metadata, volume_move, volume_type,
 };
 
 /// `/v3`. Rows with fixed last segments stand before rows with parameters there.
@@ -151,6 +151,41 @@ pub const V3: &[Route] = &[
     get   ("/group_types/{type_id}/group_specs/{key}", Caller(GroupTypeSpecShow),                  200, run!(group_type::spec)),
     put   ("/group_types/{type_id}/group_specs/{key}", Caller(GroupTypeSpecUpdate), &GROUP_SPEC,   200, run!(group_type::spec_set)),
     delete("/group_types/{type_id}/group_specs/{key}", Caller(GroupTypeSpecDelete),                202, run!(group_type::spec_unset)),
+
+    get   ("/groups",                              Caller(GroupList),                              200, run!(group::list)),
+    post  ("/groups",                              Caller(GroupCreate),      &GROUP_CREATE,        202, run!(group::create)),
+    get   ("/groups/detail",                       Caller(GroupList),                              200, run!(group::list_detail)),
+    action("/groups/action", "create-from-src",    Caller(GroupCreate),      &GROUP_CREATE_FROM,   202, run!(group::create_from)),
+    get   ("/groups/{id}",                         Resource(GroupShow),                            200, run!(group::show)),
+    put   ("/groups/{id}",                         Resource(GroupUpdate),    &GROUP_UPDATE,        202, run!(group::update)),
+    action("/groups/{id}/action", "delete",                   Resource(GroupDelete),             &GROUP_DELETE,               202, run!(group::delete)),
+    action("/groups/{id}/action", "reset_status",             Resource(GroupResetStatus),        &GROUP_RESET,                202, run!(group::reset_status)),
+    action("/groups/{id}/action", "enable_replication",       Resource(GroupEnableReplication),  &GROUP_ENABLE_REPLICATION,   202, run!(group::enable_replication)),
+    action("/groups/{id}/action", "disable_replication",      Resource(GroupDisableReplication), &GROUP_DISABLE_REPLICATION,  202, run!(group::disable_replication)),
+    action("/groups/{id}/action", "failover_replication",     Resource(GroupFailover),           &GROUP_FAIL_OVER,            202, run!(group::fail_over)),
+    action("/groups/{id}/action", "list_replication_targets", Resource(GroupListReplicationTargets), &GROUP_LIST_REPLICATION_TARGETS, 200, run!(group::replication_targets)),
+
+    get   ("/group_snapshots",                     Caller(GroupSnapshotList),                      200, run!(group_snapshot::list)),
+    post  ("/group_snapshots",                     Resource(GroupSnapshotCreate), &GROUP_SNAPSHOT_CREATE, 202, run!(group_snapshot::create)),
+    get   ("/group_snapshots/detail",              Caller(GroupSnapshotList),                      200, run!(group_snapshot::list_detail)),
+    get   ("/group_snapshots/{id}",                Resource(GroupSnapshotShow),                    200, run!(group_snapshot::show)),
+    delete("/group_snapshots/{id}",                Resource(GroupSnapshotDelete),                  202, run!(group_snapshot::delete)),
+    action("/group_snapshots/{id}/action", "reset_status", Resource(GroupSnapshotResetStatus), &GROUP_SNAPSHOT_RESET, 202, run!(group_snapshot::reset_status)),
+
+    get   ("/consistencygroups",                   Caller(GroupList),                              200, run!(consistency_group::list)),
+    post  ("/consistencygroups",                   Caller(GroupCreate),      &CONSISTENCY_GROUP,   202, run!(consistency_group::create)),
+    post  ("/consistencygroups/create_from_src",   Caller(GroupCreate),      &CONSISTENCY_GROUP_FROM, 202, run!(consistency_group::create_from)),
+    get   ("/consistencygroups/detail",            Caller(GroupList),                              200, run!(consistency_group::list_detail)),
+    get   ("/consistencygroups/{id}",              Resource(GroupShow),                            200, run!(consistency_group::show)),
+    put   ("/consistencygroups/{id}",              Resource(GroupUpdate),    &CONSISTENCY_GROUP,   202, run!(consistency_group::update)),
+    put   ("/consistencygroups/{id}/update",       Resource(GroupUpdate),    &CONSISTENCY_GROUP,   202, run!(consistency_group::update)),
+    remove("/consistencygroups/{id}",              Resource(GroupDelete),    &CONSISTENCY_GROUP_DELETE, 202, run!(consistency_group::delete)),
+    post  ("/consistencygroups/{id}/delete",       Resource(GroupDelete),    &CONSISTENCY_GROUP_DELETE, 202, run!(consistency_group::delete)),
+    get   ("/cgsnapshots",                         Caller(GroupSnapshotList),                      200, run!(consistency_group::snapshots)),
+    post  ("/cgsnapshots",                         Resource(GroupSnapshotCreate), &CGSNAPSHOT_CREATE, 202, run!(consistency_group::snapshot_create)),
+    get   ("/cgsnapshots/detail",                  Caller(GroupSnapshotList),                      200, run!(consistency_group::snapshots_detail)),
+    get   ("/cgsnapshots/{id}",                    Resource(GroupSnapshotShow),                    200, run!(consistency_group::snapshot_show)),
+    delete("/cgsnapshots/{id}",                    Resource(GroupSnapshotDelete),                  202, run!(consistency_group::snapshot_delete)),
 
     get   ("/volume-transfers",                    Caller(TransferList),                           200, run!(transfer::list)),
     post  ("/volume-transfers",                    Resource(TransferCreate), &TRANSFER_CREATE,     202, run!(transfer::create)),

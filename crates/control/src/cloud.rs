@@ -13,6 +13,7 @@ use crate::bus::Bus;
 use crate::compute::Compute;
 use crate::engine::{At, Failure};
 use crate::error::{Error, Result};
+use crate::group::Members;
 use crate::policy::Policy;
 use crate::scheduler;
 use crate::seal::Sealer;
@@ -120,6 +121,15 @@ impl Cloud {
     /// where the source is open.
     async fn exported_at(&self, job: &Job) -> std::result::Result<Option<String>, Failure> {
         let read = &mut self.db.read();
+        if let Some(members) = Members::of(job) {
+            // All of them in one process: those that nobody has open are opened where others are.
+            for volume in members.volumes {
+                if let Some(export) = db::export::of_volume(read, volume).await?.into_iter().next() {
+                    return Ok(Some(export.node));
+                }
+            }
+            return Ok(None);
+        }
         let source = match job.request["snapshot_id"].as_str().and_then(|id| id.parse().ok()) {
             Some(snapshot) => db::snapshot::get(read, snapshot).await?.map(|snapshot| snapshot.volume_id),
             None => job.request["source_volid"].as_str().and_then(|id| id.parse().ok()),
@@ -134,6 +144,9 @@ impl Cloud {
 
     /// Where the job's volume is; `None` if it is gone or on no backend.
     async fn place_of(&self, job: &Job) -> std::result::Result<Option<PoolRef>, Failure> {
+        if let Some(members) = Members::of(job) {
+            return Ok(members.host.parse().ok());
+        }
         let id = volume_of(job).ok_or_else(|| Failure::permanent("the job names no volume"))?;
         let volume = db::volume::get(&mut self.db.read(), id).await?;
         Ok(volume.and_then(|volume| volume.host))

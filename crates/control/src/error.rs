@@ -20,6 +20,8 @@ pub enum Resource {
     Qos,
     Transfer,
     GroupType,
+    Group,
+    GroupSnapshot,
 }
 
 /// A refusal or a failure.
@@ -78,6 +80,7 @@ pub enum OverQuota {
     Snapshots { limit: i64 },
     Backups { limit: i64 },
     BackupGigabytes { requested: i64, limit: i64, used: i64 },
+    Groups { limit: i64 },
 }
 
 impl fmt::Display for OverQuota {
@@ -107,6 +110,9 @@ impl fmt::Display for OverQuota {
                 "VolumeBackupSizeExceedsAvailableQuota: Requested backup exceeds allowed Backup gigabytes quota. \
                  Requested {requested}G, quota is {limit}G and {used}G has been consumed."
             ),
+            Self::Groups { limit } => {
+                write!(f, "GroupLimitExceeded: Maximum number of groups allowed ({limit}) exceeded")
+            }
         }
     }
 }
@@ -126,6 +132,8 @@ fn missing(what: Resource, id: &str) -> String {
         Resource::Qos => format!("No such QoS spec {id}."),
         Resource::Transfer => format!("Transfer {id} could not be found."),
         Resource::GroupType => format!("Group type {id} could not be found."),
+        Resource::Group => format!("Group {id} could not be found."),
+        Resource::GroupSnapshot => format!("GroupSnapshot {id} could not be found."),
     }
 }
 

@@ -16,6 +16,8 @@ pub mod encryption;
 pub mod engine;
 pub mod error;
 pub mod export;
+pub mod group;
+pub mod group_snapshot;
 pub mod group_type;
 pub mod host;
 pub mod job;

@@ -20,6 +20,10 @@
 //!
 //! Backups have `<backup>-backup`, shared by a restore of it, exclusive by its deletion and by taking it in (`backup.import`).
 //!
+//! Groups: `group.create_from_src` is to each new volume what `volume.create` is, to each source's too; `group.delete` to each volume
+//! what `volume.delete` is; `group_snapshot.create` and `group_snapshot.delete` to each volume and snapshot what those of a single
+//! snapshot are. What makes or ends a group has `<group>-group` exclusive.
+//!
 //! So clones, snapshots and backups of one volume run side by side, and its extension, deletion and overwriting wait for all of
 //! them, and they for these, in the order of their tickets. A snapshot's recorded size cannot differ from what was frozen, because no
 //! extension comes between its row and its file. Drivers order what runs side by side on one volume themselves.
@@ -30,7 +34,7 @@
 //! takes none: exports are counted rows, and an open volume has one owner.
 
 use model::job::Lock;
-use model::{BackupId, SnapshotId, VolumeId};
+use model::{BackupId, GroupId, SnapshotId, VolumeId};
 
 /// The volume stays as it is.
 pub fn keep_volume(id: VolumeId) -> Lock {
@@ -60,4 +64,9 @@ pub fn keep_backup(id: BackupId) -> Lock {
 /// The backup goes.
 pub fn change_backup(id: BackupId) -> Lock {
     Lock::exclusive(format!("{id}-backup"))
+}
+
+/// The group comes or goes.
+pub fn change_group(id: GroupId) -> Lock {
+    Lock::exclusive(format!("{id}-group"))
 }

@@ -21,6 +21,11 @@ pub const ALL: &[&Operation] = &[
     &crate::backup::restore::OPERATION,
     &crate::backup::delete::OPERATION,
     &crate::backup::record::OPERATION,
+    &crate::group::create::OPERATION,
+    &crate::group::create_from::OPERATION,
+    &crate::group::delete::OPERATION,
+    &crate::group_snapshot::create::OPERATION,
+    &crate::group_snapshot::delete::OPERATION,
     &crate::export::connect::OPERATION,
     &crate::export::disconnect::OPERATION,
 ];
@@ -35,5 +40,5 @@ pub fn find(name: &str) -> Option<&'static Operation> {
 pub fn can_be_cancelled(name: &str) -> bool {
     name.ends_with(".create")
         || name.ends_with(".manage")
-        || ["backup.restore", "volume.migrate", "volume.retype"].contains(&name)
+        || ["backup.restore", "volume.migrate", "volume.retype", "group.create_from_src"].contains(&name)
 }

@@ -65,6 +65,20 @@ pub fn of_backup(size: u32, sign: i64) -> Vec<Usage> {
     vec![Usage::of("backups", sign), Usage::of("backup_gigabytes", i64::from(size) * sign)]
 }
 
+/// What a group uses.
+pub fn of_group(sign: i64) -> Vec<Usage> {
+    vec![Usage::of("groups", sign)]
+}
+
+/// The use of several things as one: each resource once.
+pub fn sum(usages: impl IntoIterator<Item = Usage>) -> Vec<Usage> {
+    let mut sums: BTreeMap<String, i64> = BTreeMap::new();
+    for usage in usages {
+        *sums.entry(usage.resource).or_default() += usage.delta;
+    }
+    sums.into_iter().map(|(resource, delta)| Usage::of(resource, delta)).collect()
+}
+
 fn twins(resource: &str, delta: i64, type_name: Option<&str>) -> Vec<Usage> {
     let mut usage = vec![Usage::of(resource, delta)];
     if let Some(name) = type_name {
@@ -129,6 +143,7 @@ fn refused(over: Over) -> Error {
         Some("volumes") => OverQuota::Volumes { quota: resource, limit },
         Some("snapshots") => OverQuota::Snapshots { limit },
         Some("backups") => OverQuota::Backups { limit },
+        Some("groups") => OverQuota::Groups { limit },
         Some("backup") => OverQuota::BackupGigabytes { requested, limit, used },
         _ => OverQuota::Gigabytes { quota: resource, requested, limit, used },
     })

@@ -92,7 +92,14 @@ impl Cloud {
     /// # Errors
     /// It is frozen, or the database is away.
     pub(crate) async fn check_not_frozen(&self, volume: &Volume) -> Result<()> {
-        let Some(host) = volume.host.as_ref().map(model::PoolRef::service_host) else { return Ok(()) };
+        match &volume.host {
+            Some(pool) => self.check_backend_not_frozen(&pool.service_host()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses changes on a backend (`host@backend`) that is frozen.
+    pub(crate) async fn check_backend_not_frozen(&self, host: &str) -> Result<()> {
         let services = self.all_services().await?;
         if services.iter().any(|service| service.binary == VOLUME && service.host == host && service.frozen) {
             let text = "Modification operations are not allowed on frozen storage backends.";
@@ -200,6 +207,8 @@ impl Cloud {
                 fields.insert("storage_protocol".into(), stats.storage_protocol.clone().into());
                 fields.insert("multiattach".into(), driver.capabilities().multiattach.into());
                 fields.insert("online_extend_support".into(), driver.capabilities().extend_online.into());
+                let groups = driver.capabilities().consistent_groups;
+                fields.insert(model::group::CONSISTENT_SNAPSHOTS.into(), groups.into());
                 fields.insert("reserved_percentage".into(), 0.into());
                 fields.insert("backend_state".into(), "up".into());
                 let now = chrono::Utc::now().naive_utc().format("%Y-%m-%dT%H:%M:%S%.6f").to_string();

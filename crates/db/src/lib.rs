@@ -16,6 +16,7 @@ mod error;
 pub mod event;
 pub mod export;
 mod group;
+pub mod group_snapshot;
 pub mod group_type;
 pub mod host;
 pub mod installation;
@@ -37,6 +38,7 @@ pub mod transition;
 pub mod unique;
 mod url;
 pub mod volume;
+pub mod volume_group;
 pub mod volume_type;
 
 pub use conn::{Db, Outside, Read, Tx};

@@ -309,6 +309,11 @@ pub async fn recount(
         add("backups".into(), row.get("n")?);
         add("backup_gigabytes".into(), row.get("size")?);
     }
+    let groups =
+        sql("SELECT COUNT(*) AS n FROM \"groups\" WHERE project_id = ? AND deleted = FALSE").bind(project);
+    if let Some(row) = from.row(groups).await? {
+        add("groups".into(), row.get("n")?);
+    }
     Ok(out)
 }
 
@@ -332,7 +337,8 @@ pub async fn count_uncounted(tx: &mut Tx) -> Result<()> {
     let owners = tx
         .rows(sql("SELECT project_id FROM volumes WHERE deleted = FALSE AND project_id IS NOT NULL \
                    UNION SELECT project_id FROM snapshots WHERE deleted = FALSE AND project_id IS NOT NULL \
-                   UNION SELECT project_id FROM backups WHERE deleted = FALSE AND project_id IS NOT NULL"))
+                   UNION SELECT project_id FROM backups WHERE deleted = FALSE AND project_id IS NOT NULL \
+                   UNION SELECT project_id FROM \"groups\" WHERE deleted = FALSE AND project_id IS NOT NULL"))
         .await?;
     for row in owners {
         let project: String = row.get("project_id")?;

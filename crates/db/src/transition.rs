@@ -2,9 +2,14 @@
 //! `model::transition` (I2), with its event in the same transaction.
 
 use model::attachment::derive;
-use model::transition::{After, BackupOp, Guard, Rule, SnapshotOp, VolumeMove, VolumeOp};
+use model::transition::{
+    After, BackupOp, GroupOp, GroupSnapshotOp, Guard, Rule, SnapshotOp, VolumeMove, VolumeOp,
+};
 use model::volume::VolumeAttachStatus;
-use model::{AttachStatus, AttachmentId, BackupId, SnapshotId, SnapshotStatus, VolumeId, VolumeStatus};
+use model::{
+    AttachStatus, AttachmentId, BackupId, GroupId, GroupSnapshotId, SnapshotId, SnapshotStatus, VolumeId,
+    VolumeStatus,
+};
 
 use crate::conn::{Read as _, Tx};
 use crate::error::Result;
@@ -42,6 +47,8 @@ struct Kind {
 const VOLUME: Kind = Kind { table: "volumes", name: "volume", has_previous: true };
 const SNAPSHOT: Kind = Kind { table: "snapshots", name: "snapshot", has_previous: false };
 const BACKUP: Kind = Kind { table: "backups", name: "backup", has_previous: false };
+const GROUP: Kind = Kind { table: "\"groups\"", name: "group", has_previous: false };
+const GROUP_SNAPSHOT: Kind = Kind { table: "group_snapshots", name: "group_snapshot", has_previous: false };
 
 /// The condition that a guard adds to an UPDATE of `table`.
 fn condition(guard: Guard, kind: &Kind) -> String {
@@ -64,6 +71,21 @@ fn condition(guard: Guard, kind: &Kind) -> String {
             "NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT parent_id FROM {table} WHERE deleted = FALSE AND parent_id IS NOT NULL) c \
              WHERE c.parent_id = {table}.id)"
         ),
+        (Guard::NoGroupSnapshots, table) => format!(
+            "NOT EXISTS (SELECT 1 FROM group_snapshots s WHERE s.group_id = {table}.id AND s.deleted = FALSE)"
+        ),
+        (Guard::NoVolumes, table) => {
+            format!(
+                "NOT EXISTS (SELECT 1 FROM volumes v WHERE v.group_id = {table}.id AND v.deleted = FALSE)"
+            )
+        }
+        (Guard::NotASource, table) => {
+            let column = if table == GROUP_SNAPSHOT.table { "group_snapshot_id" } else { "source_group_id" };
+            format!(
+                "NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT {column} FROM \"groups\" WHERE deleted = FALSE \
+                 AND status = 'creating' AND {column} IS NOT NULL) c WHERE c.{column} = {table}.id)"
+            )
+        }
     }
 }
 
@@ -81,6 +103,27 @@ pub async fn begin_volume(tx: &mut Tx, id: VolumeId, op: VolumeOp, by: By<'_>) -
 /// The database is away.
 pub async fn begin_snapshot(tx: &mut Tx, id: SnapshotId, op: SnapshotOp, by: By<'_>) -> Result<Begin> {
     begin(tx, &SNAPSHOT, &id.to_string(), op.rule(), by).await
+}
+
+/// Begins work on a group.
+///
+/// # Errors
+/// The database is away.
+pub async fn begin_group(tx: &mut Tx, id: GroupId, op: GroupOp, by: By<'_>) -> Result<Begin> {
+    begin(tx, &GROUP, &id.to_string(), op.rule(), by).await
+}
+
+/// Begins work on a group snapshot.
+///
+/// # Errors
+/// The database is away.
+pub async fn begin_group_snapshot(
+    tx: &mut Tx,
+    id: GroupSnapshotId,
+    op: GroupSnapshotOp,
+    by: By<'_>,
+) -> Result<Begin> {
+    begin(tx, &GROUP_SNAPSHOT, &id.to_string(), op.rule(), by).await
 }
 
 /// Begins work on a backup.
@@ -174,7 +217,7 @@ pub trait AsText {
     fn as_text(&self) -> &'static str;
 }
 macro_rules! as_text { ($($ty:ty),+) => { $(impl AsText for $ty { fn as_text(&self) -> &'static str { self.as_str() } })+ } }
-as_text!(VolumeStatus, SnapshotStatus, model::BackupStatus);
+as_text!(VolumeStatus, SnapshotStatus, model::BackupStatus, model::GroupStatus, model::GroupSnapshotStatus);
 
 /// Ends work on a volume, in the transaction that ends its job. A status that an operator has reset meanwhile is left as it is,
 /// unless the volume is gone.
@@ -253,6 +296,28 @@ pub async fn report_snapshot(
         append(tx, change).await?;
     }
     Ok(moved > 0)
+}
+
+/// Ends work on a group.
+///
+/// # Errors
+/// The database is away.
+pub async fn finish_group(tx: &mut Tx, id: GroupId, op: GroupOp, outcome: Outcome, by: By<'_>) -> Result<()> {
+    finish(tx, &GROUP, &id.to_string(), op.rule(), after(op.rule(), outcome), by).await
+}
+
+/// Ends work on a group snapshot.
+///
+/// # Errors
+/// The database is away.
+pub async fn finish_group_snapshot(
+    tx: &mut Tx,
+    id: GroupSnapshotId,
+    op: GroupSnapshotOp,
+    outcome: Outcome,
+    by: By<'_>,
+) -> Result<()> {
+    finish(tx, &GROUP_SNAPSHOT, &id.to_string(), op.rule(), after(op.rule(), outcome), by).await
 }
 
 /// Ends work on a backup.
@@ -520,6 +585,8 @@ pub async fn reset(
         Resettable::Volume => &VOLUME,
         Resettable::Snapshot => &SNAPSHOT,
         Resettable::Backup => &BACKUP,
+        Resettable::Group => &GROUP,
+        Resettable::GroupSnapshot => &GROUP_SNAPSHOT,
     };
     let Some(row) = tx
         .row(
@@ -554,19 +621,21 @@ pub enum Resettable {
     Volume,
     Snapshot,
     Backup,
+    Group,
+    GroupSnapshot,
 }
 
 /// A resource in a service-owned status that no job would end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unowned {
-    /// `volume`, `snapshot`, `backup`.
+    /// `volume`, `snapshot`, `backup`, `group`, `group_snapshot`.
     pub kind: &'static str,
     pub id: String,
     pub status: String,
 }
 
 /// The statuses that jobs own, by kind: those that the rules of job-carried operations show.
-fn owned() -> [(&'static Kind, Vec<&'static str>); 3] {
+fn owned() -> [(&'static Kind, Vec<&'static str>); 5] {
     [
         (&VOLUME, VolumeOp::ALL.iter().filter_map(|op| op.rule().shows).map(VolumeStatus::as_str).collect()),
         (
@@ -580,6 +649,18 @@ fn owned() -> [(&'static Kind, Vec<&'static str>); 3] {
         (
             &BACKUP,
             BackupOp::ALL.iter().filter_map(|op| op.rule().shows).map(model::BackupStatus::as_str).collect(),
+        ),
+        (
+            &GROUP,
+            GroupOp::ALL.iter().filter_map(|op| op.rule().shows).map(model::GroupStatus::as_str).collect(),
+        ),
+        (
+            &GROUP_SNAPSHOT,
+            GroupSnapshotOp::ALL
+                .iter()
+                .filter_map(|op| op.rule().shows)
+                .map(model::GroupSnapshotStatus::as_str)
+                .collect(),
         ),
     ]
 }

@@ -228,7 +228,22 @@ async fn complete(from: &mut impl Read, rows: Vec<Row>) -> Result<Vec<Volume>> {
         volume.attachments = attachments.remove(&volume.id).unwrap_or_default();
         volume.type_name = types.get(&volume.type_id).cloned();
     }
+    show_legacy_groups(from, &mut volumes).await?;
     Ok(volumes)
+}
+
+/// A volume of a legacy consistency group says so in the older field too.
+async fn show_legacy_groups(from: &mut impl Read, volumes: &mut [Volume]) -> Result<()> {
+    let mut groups: Vec<&str> = volumes.iter().filter_map(|volume| volume.group_id.as_deref()).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    let legacy = crate::volume_group::legacy_of(from, &groups).await?;
+    for volume in volumes {
+        if let Some(group) = volume.group_id.as_ref().filter(|group| legacy.contains(*group)) {
+            volume.consistencygroup_id = Some(group.clone());
+        }
+    }
+    Ok(())
 }
 
 /// Which kind of metadata.

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use model::block::check_range;
 use model::{BlockDevice, Extent};
-use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock, RwLockWriteGuard};
 
 use crate::blob::Wait;
 use crate::stack::Stack;
@@ -70,10 +71,13 @@ impl Served {
 
     /// Waits until nothing is under way, keeps new requests waiting, and lets `change` have the stack. On a blocking thread only.
     pub fn parked<T>(&self, change: impl FnOnce(&mut Stack) -> T) -> T {
-        let mut stack = self.stack.blocking_write();
-        let result = change(&mut stack);
-        self.size.store(stack.size(), Ordering::Release);
-        result
+        change(&mut self.park())
+    }
+
+    /// Waits until nothing is under way, and keeps new requests waiting for as long as the result lives. On a blocking thread only.
+    /// Whoever parks several does so in one order.
+    pub fn park(&self) -> Parked<'_> {
+        Parked { stack: self.stack.blocking_write(), size: &self.size }
     }
 
     /// The layers as they are now. On a blocking thread only.
@@ -166,6 +170,32 @@ impl Served {
         self.blocking_heavy(Stack::flush).await?;
         *done = covered;
         Ok(())
+    }
+}
+
+/// A device whose I/O waits.
+pub struct Parked<'a> {
+    stack: RwLockWriteGuard<'a, Stack>,
+    size: &'a AtomicU64,
+}
+
+impl Deref for Parked<'_> {
+    type Target = Stack;
+
+    fn deref(&self) -> &Stack {
+        &self.stack
+    }
+}
+
+impl DerefMut for Parked<'_> {
+    fn deref_mut(&mut self) -> &mut Stack {
+        &mut self.stack
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.size.store(self.stack.size(), Ordering::Release);
     }
 }
 

@@ -102,6 +102,8 @@ pub struct Capabilities {
     pub node_bound: bool,
     /// What others have put on the backend can become a volume, and volumes can be given up without losing their bytes.
     pub manage: bool,
+    /// Snapshots of several volumes can be taken at one moment.
+    pub consistent_groups: bool,
 }
 
 /// One pool's figures (scheduler.md 9). Sizes in GiB.
@@ -190,6 +192,18 @@ pub trait Driver: Send + Sync + Debug {
 
     /// Freezes a volume's content at one moment between its acknowledged writes.
     async fn create_snapshot(&self, snapshot: &SnapshotRef, claim: &Claim) -> Result<Provider>;
+
+    /// Freezes the contents of several volumes, each named once, and returns what [`create_snapshot`](Self::create_snapshot) would
+    /// for each. Where `capabilities().consistent_groups` that is at one moment: no write to any of them was acknowledged before
+    /// it and is missing, or was begun after one that is missing and is there. Volumes that are open must be so here. A call that
+    /// failed may leave some of the snapshots; a repeated one takes them all anew.
+    async fn create_snapshots(&self, snapshots: &[SnapshotRef], claim: &Claim) -> Result<Vec<Provider>> {
+        let mut providers = Vec::with_capacity(snapshots.len());
+        for snapshot in snapshots {
+            providers.push(self.create_snapshot(snapshot, claim).await?);
+        }
+        Ok(providers)
+    }
 
     /// Removes a snapshot, in any order among its volume's, also while the volume is open here. Fails with `Busy` while it is open
     /// itself, and with `NoSpace`, having changed nothing, when what it takes does not fit. Once it has begun, a call that failed

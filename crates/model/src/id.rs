@@ -60,4 +60,8 @@ ids! {
     TransferId,
     /// A group type.
     GroupTypeId,
+    /// A group of volumes.
+    GroupId,
+    /// Snapshots of a group's volumes at one moment.
+    GroupSnapshotId,
 }

@@ -2,7 +2,11 @@
 //!
 //! Only `db::transition` writes a status, and it reads these tables. `docs/states.md` is drawn from them by a test.
 
+mod group;
+
 use crate::{BackupStatus, SnapshotStatus, VolumeStatus};
+
+pub use group::{GroupOp, GroupSnapshotOp};
 
 /// Where a resource goes when an operation ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,12 @@ pub enum Guard {
     NoGroup,
     /// No backup depends on it.
     NoDependents,
+    /// No live snapshot of the group.
+    NoGroupSnapshots,
+    /// No live volume in the group.
+    NoVolumes,
+    /// No group is being made from it.
+    NotASource,
 }
 
 /// One operation's row.
@@ -65,6 +75,8 @@ pub enum VolumeOp {
     MigrateLocked,
     Manage,
     Unmanage,
+    /// With its group.
+    DeleteWithGroup,
 }
 
 const DELETABLE: &[VolumeStatus] = {
@@ -90,6 +102,7 @@ impl VolumeOp {
             MigrateLocked,
             Manage,
             Unmanage,
+            DeleteWithGroup,
         ]
     };
 
@@ -111,6 +124,7 @@ impl VolumeOp {
             Self::MigrateLocked => Rule { from: &[Available], shows: Some(Maintenance),   done: Back,            failed: Back,               needs: &[NotMigrating, NoGroup, NoSnapshots] },
             Self::Manage      => Rule { from: &[],          shows: Some(Managing),        done: Be(Available),   failed: Be(ErrorManaging),  needs: &[] },
             Self::Unmanage    => Rule { from: DELETABLE,    shows: Some(Unmanaging),      done: Gone,            failed: Be(ErrorUnmanaging), needs: &[NotAttached, NotMigrating, NoGroup, NoSnapshots] },
+            Self::DeleteWithGroup => Rule { from: VolumeStatus::ALL, shows: Some(Deleting), done: Gone,          failed: Be(Error),          needs: &[NotAttached, NotMigrating, NoSnapshots] },
         }
     }
 }
@@ -174,11 +188,20 @@ pub enum SnapshotOp {
     BackUp,
     Revert,
     Unmanage,
+    /// With its group snapshot.
+    DeleteWithGroup,
 }
 
 impl SnapshotOp {
-    pub const ALL: &'static [Self] =
-        &[Self::Create, Self::Delete, Self::ForceDelete, Self::BackUp, Self::Revert, Self::Unmanage];
+    pub const ALL: &'static [Self] = &[
+        Self::Create,
+        Self::Delete,
+        Self::ForceDelete,
+        Self::BackUp,
+        Self::Revert,
+        Self::Unmanage,
+        Self::DeleteWithGroup,
+    ];
 
     /// The rule of this operation.
     #[rustfmt::skip]
@@ -191,6 +214,7 @@ impl SnapshotOp {
             Self::BackUp      => Rule { from: &[Available],        shows: Some(BackingUp), done: Be(Available), failed: Be(Available),     needs: &[] },
             Self::Revert      => Rule { from: &[Available],        shows: Some(Restoring), done: Be(Available), failed: Be(Available),     needs: &[] },
             Self::Unmanage    => Rule { from: &[Available, Error], shows: Some(Unmanaging), done: Gone,        failed: Be(ErrorDeleting), needs: &[NoGroup] },
+            Self::DeleteWithGroup => Rule { from: SnapshotStatus::ALL, shows: Some(Deleting), done: Gone,      failed: Be(Error),         needs: &[] },
         }
     }
 }

@@ -33,7 +33,7 @@ impl VolumeType {
 }
 
 /// `<is> True`: two words, the second a lenient true (scheduler.md 9).
-pub(crate) fn is_true(value: &str) -> bool {
+pub fn is_true(value: &str) -> bool {
     let mut words = value.split_whitespace();
     words.next() == Some("<is>")
         && words.next().is_some_and(|w| {

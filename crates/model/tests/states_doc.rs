@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use model::transition::{After, BackupOp, Guard, Rule, SnapshotOp, VolumeOp};
+use model::transition::{After, BackupOp, GroupOp, GroupSnapshotOp, Guard, Rule, SnapshotOp, VolumeOp};
 
 fn after<S: ToString>(after: After<S>) -> String {
     match after {
@@ -22,6 +22,9 @@ fn guard(guard: &Guard) -> &'static str {
         Guard::NoSnapshots => "no snapshots",
         Guard::NoGroup => "in no group",
         Guard::NoDependents => "no backup builds on it",
+        Guard::NoGroupSnapshots => "no snapshot of the group",
+        Guard::NoVolumes => "no volume in it",
+        Guard::NotASource => "no group is being made from it",
     }
 }
 
@@ -57,6 +60,12 @@ fn drawn() -> String {
     out.push_str(&table("Snapshots", snapshots, model::SnapshotStatus::ALL.len()));
     out.push('\n');
     out.push_str(&table("Backups", backups, model::BackupStatus::ALL.len()));
+    let groups = GroupOp::ALL.iter().map(|op| (format!("{op:?}"), op.rule())).collect();
+    let group_snapshots = GroupSnapshotOp::ALL.iter().map(|op| (format!("{op:?}"), op.rule())).collect();
+    out.push('\n');
+    out.push_str(&table("Groups", groups, model::GroupStatus::ALL.len()));
+    out.push('\n');
+    out.push_str(&table("Group snapshots", group_snapshots, model::GroupSnapshotStatus::ALL.len()));
     out
 }
 

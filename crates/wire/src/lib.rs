@@ -9,6 +9,7 @@ pub mod backup;
 pub mod cluster;
 pub mod encryption;
 pub mod extension;
+pub mod group;
 pub mod group_type;
 pub mod host;
 pub mod job;

@@ -37,6 +37,8 @@ pub enum Resource {
     Service,
     Transfer,
     Cluster,
+    Group,
+    GroupSnapshot,
 }
 
 /// What the service does differently for older callers.
@@ -76,6 +78,10 @@ pub enum Behaviour {
     MigrateToCluster,
     /// What a cluster has that could be managed is listed.
     ManageableOfCluster,
+    /// Consistency groups may lose their name and description.
+    ConsistencyGroupNameless,
+    /// Lists of group snapshots page, sort and filter.
+    GroupSnapshotPaging,
 }
 
 /// One consequence of a version.
@@ -120,7 +126,7 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(3),  says: "user messages", effects: &[Route("/messages")] },
     Change { at: v(4),  says: "volumes filtered by image metadata", effects: &[Query(Resource::Volume, "glance_metadata")] },
     Change { at: v(5),  says: "messages in pages", effects: &[Switch(MessagePaging)] },
-    Change { at: v(6),  says: "consistency groups may lose their name", effects: &[] },
+    Change { at: v(6),  says: "consistency groups may lose their name", effects: &[Switch(ConsistencyGroupNameless)] },
     Change { at: v(7),  says: "clusters", effects: &[Route("/clusters"), Field(Resource::Service, "cluster")] },
     Change { at: v(8),  says: "manageable volumes and snapshots", effects: &[Route("/manageable_volumes"), Route("/manageable_snapshots")] },
     Change { at: v(9),  says: "backups are updated", effects: &[Method("PUT", "/backups/{id}")] },
@@ -128,7 +134,8 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(11), says: "group types", effects: &[Route("/group_types")] },
     Change { at: v(12), says: "a summary of volumes", effects: &[Route("/volumes/summary")] },
     Change { at: v(13), says: "generic volume groups", effects: &[Route("/groups"), Field(Resource::Volume, "group_id"), Accepts(Resource::Volume, "group_id")] },
-    Change { at: v(14), says: "group snapshots", effects: &[Route("/group_snapshots"), Action("/groups/action", "create-from-src"), Field(Resource::Snapshot, "group_snapshot_id")] },
+    Change { at: v(14), says: "group snapshots", effects: &[Route("/group_snapshots"), Action("/groups/action", "create-from-src"), Field(Resource::Snapshot, "group_snapshot_id"),
+        Field(Resource::Group, "group_snapshot_id"), Field(Resource::Group, "source_group_id")] },
     Change { at: v(15), says: "lost updates of volume metadata are refused", effects: &[Switch(MetadataEtag)] },
     Change { at: v(16), says: "migration to a cluster", effects: &[Switch(MigrateToCluster), Accepts(Resource::Volume, "cluster")] },
     Change { at: v(17), says: "manageable resources of a cluster", effects: &[Switch(ManageableOfCluster)] },
@@ -139,13 +146,13 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(22), says: "snapshots filtered by metadata", effects: &[Query(Resource::Snapshot, "metadata")] },
     Change { at: v(23), says: "volumes are deleted by force", effects: &[Query(Resource::Volume, "force")] },
     Change { at: v(24), says: "workers clean up", effects: &[Route("/workers")] },
-    Change { at: v(25), says: "a group's volumes", effects: &[] },
+    Change { at: v(25), says: "a group's volumes", effects: &[Field(Resource::Group, "volumes")] },
     Change { at: v(26), says: "failover of clusters", effects: &[Route("/os-services/failover"), Switch(ClusterReplication),
         Field(Resource::Cluster, "replication_status"), Field(Resource::Cluster, "frozen"), Field(Resource::Cluster, "active_backend_id"),
         Query(Resource::Cluster, "replication_status"), Query(Resource::Cluster, "frozen"), Query(Resource::Cluster, "active_backend_id")] },
     Change { at: v(27), says: "attachments", effects: &[Route("/attachments")] },
     Change { at: v(28), says: "pools are filtered", effects: &[Switch(PoolFilters)] },
-    Change { at: v(29), says: "group snapshots in pages", effects: &[] },
+    Change { at: v(29), says: "group snapshots in pages", effects: &[Switch(GroupSnapshotPaging)] },
     Change { at: v(30), says: "snapshots sorted by name", effects: &[Switch(SnapshotSortByName)] },
     Change { at: v(31), says: "operators choose the filters", effects: &[Switch(ConfiguredFilters)] },
     Change { at: v(32), says: "log levels", effects: &[Route("/os-services/set-log"), Route("/os-services/get-log")] },
@@ -156,7 +163,8 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(37), says: "backups sorted by name", effects: &[Switch(BackupSortByName)] },
     Change { at: v(38), says: "replication of groups", effects: &[
         Action("/groups/{id}/action", "enable_replication"), Action("/groups/{id}/action", "disable_replication"),
-        Action("/groups/{id}/action", "failover_replication"), Action("/groups/{id}/action", "list_replication_targets")] },
+        Action("/groups/{id}/action", "failover_replication"), Action("/groups/{id}/action", "list_replication_targets"),
+        Field(Resource::Group, "replication_status")] },
     Change { at: v(39), says: "limits of another project", effects: &[Query(Resource::Limits, "project_id")] },
     Change { at: v(40), says: "volumes go back to their newest snapshot", effects: &[Action("/volumes/{id}/action", "revert")] },
     Change { at: v(41), says: "a snapshot's user", effects: &[Field(Resource::Snapshot, "user_id")] },
@@ -178,7 +186,7 @@ pub const HISTORY: &[Change] = &[
     Change { at: v(56), says: "a backup's user", effects: &[Field(Resource::Backup, "user_id")] },
     Change { at: v(57), says: "both sides of a transfer", effects: &[
         Field(Resource::Transfer, "source_project_id"), Field(Resource::Transfer, "destination_project_id"), Field(Resource::Transfer, "accepted")] },
-    Change { at: v(58), says: "a group's project", effects: &[] },
+    Change { at: v(58), says: "a group's project", effects: &[Field(Resource::Group, "project_id"), Field(Resource::GroupSnapshot, "project_id")] },
     Change { at: v(59), says: "transfers in pages", effects: &[Switch(TransferPaging)] },
     Change { at: v(60), says: "volumes filtered by time", effects: &[Query(Resource::Volume, "created_at"), Query(Resource::Volume, "updated_at")] },
     Change { at: v(61), says: "a volume's cluster", effects: &[Field(Resource::Volume, "cluster_name")] },

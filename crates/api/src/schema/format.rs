@@ -30,6 +30,8 @@ pub enum Format {
     VolumeMigrationStatus,
     SnapshotStatus,
     BackupStatus,
+    GroupStatus,
+    GroupSnapshotStatus,
 }
 
 /// How a format refuses a value.
@@ -76,6 +78,8 @@ impl Format {
             Self::VolumeMigrationStatus => "volume_migration_status",
             Self::SnapshotStatus => "snapshot_status",
             Self::BackupStatus => "backup_status",
+            Self::GroupStatus => "group_status",
+            Self::GroupSnapshotStatus => "group_snapshot_status",
         }
     }
 
@@ -107,6 +111,8 @@ impl Format {
             }
             Self::SnapshotStatus => listed(text, SNAPSHOT, "Snapshot status", Optional::No, Brackets::Round),
             Self::BackupStatus => listed(text, BACKUP, "Backup status", Optional::No, Brackets::Square),
+            Self::GroupStatus => group_status(text),
+            Self::GroupSnapshotStatus => group_snapshot_status(text),
         }
     }
 }
@@ -184,6 +190,35 @@ fn volume_reset(value: &Value) -> Result<(), Refusal> {
         return Ok(());
     }
     bare("Must specify 'status', 'attach_status' or 'migration_status' for update.")
+}
+
+/// Statuses as Python shows a tuple of them.
+fn tuple<S: ToString>(statuses: &[S]) -> String {
+    let quoted: Vec<String> = statuses.iter().map(|status| repr_text(&status.to_string())).collect();
+    format!("({})", quoted.join(", "))
+}
+
+fn group_status(text: Option<&str>) -> Result<(), Refusal> {
+    let text = text.unwrap_or_default();
+    match text.to_lowercase().parse() {
+        // Listed as valid, and refused all the same.
+        Ok(model::GroupStatus::InUse) | Err(_) => bare(format!(
+            "Invalid Group Status: Group status: {text} is invalid, valid status are: {}.",
+            tuple(model::GroupStatus::ALL)
+        )),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn group_snapshot_status(text: Option<&str>) -> Result<(), Refusal> {
+    let text = text.unwrap_or_default();
+    if text.to_lowercase().parse::<model::GroupSnapshotStatus>().is_ok() {
+        return Ok(());
+    }
+    bare(format!(
+        "Invalid GroupSnapshot Status: Group snapshot status: {text} is invalid, valid statuses are: {}.",
+        tuple(model::GroupSnapshotStatus::ALL)
+    ))
 }
 
 /// Whether nothing at all is fine.

@@ -67,9 +67,12 @@ pub enum Keyword {
     MaxProperties(usize),
     /// At least one of these properties is there.
     AnyOfRequired(&'static [&'static str]),
+    /// Exactly one of these properties is there.
+    ExactlyOneOf(&'static [&'static str]),
     /// Exactly one of these schemas holds.
     OneOf(&'static [Schema]),
     Items(Schema),
+    MinItems(usize),
     UniqueItems,
     /// The keyword, from the version on that brought the behaviour.
     Since(Behaviour, &'static Keyword),
@@ -263,6 +266,25 @@ impl Keyword {
                 let none = !names.iter().any(|name| object.contains_key(*name));
                 none.then(|| format!("{} is not valid under any of the given schemas", shown()))
             }
+            Self::ExactlyOneOf(names) => {
+                let object = value.as_object()?;
+                let there: Vec<&str> =
+                    names.iter().copied().filter(|name| object.contains_key(*name)).collect();
+                let (first, others) = match there.split_first() {
+                    None => return Some(format!("{} is not valid under any of the given schemas", shown())),
+                    Some((_, [])) => return None,
+                    Some((first, others)) => (first, others),
+                };
+                // The one that was met first comes last.
+                let branches = others.iter().chain([first]);
+                let branches: Vec<String> =
+                    branches.map(|name| format!("{{'required': ['{name}']}}")).collect();
+                Some(format!("{} is valid under each of {}", shown(), branches.join(", ")))
+            }
+            Self::MinItems(min) => value
+                .as_array()
+                .filter(|items| items.len() < *min)
+                .map(|_| format!("{} should be non-empty", shown())),
             Self::UniqueItems => {
                 let items = value.as_array()?;
                 let twice = items.iter().enumerate().any(|(n, item)| items[..n].contains(item));

@@ -4,8 +4,8 @@ use wire::microversion::Behaviour::{ClosedVolumeCreate, MigrateToCluster, Volume
 use wire::microversion::Resource;
 
 use super::Keyword::{
-    AnyOfRequired, Closed, Enum, Format as Fmt, Items, MaxLength, MinLength, MinProperties, OneOf,
-    Properties, Required, Since, Type, UniqueItems, Until,
+    AnyOfRequired, Closed, Enum, ExactlyOneOf, Format as Fmt, Items, MaxLength, MinItems, MinLength,
+    MinProperties, OneOf, Properties, Required, Since, Type, UniqueItems, Until,
 };
 use super::types::*;
 use super::{Body, Choice, Format, Schema, Type as T};
@@ -344,6 +344,82 @@ pub const GROUP_TYPE_UPDATE: Body = body(&[envelope!(
 )]);
 pub const GROUP_SPECS: Body = body(&[envelope!("group_specs", SPECS_STRICT)]);
 pub const GROUP_SPEC: Body = body(&[SPEC_PAIR]);
+
+// Groups and their snapshots.
+
+pub const GROUP_CREATE: Body = body(&[envelope!(
+    "group",
+    closed!(["group_type", "volume_types"]
+        "description": DESCRIPTION, "group_type": TEXT_1_255, "name": NAME0,
+        "volume_types": &[Type(&[T::Array]), MinItems(1), Items(TEXT_255), UniqueItems],
+        "availability_zone": AVAILABILITY_ZONE,
+    )
+)]);
+pub const GROUP_CREATE_FROM: Body = body(&[envelope!(
+    "create-from-src",
+    &[
+        Type(&[T::Object]),
+        Properties(&[
+            ("description", DESCRIPTION),
+            ("name", NAME0),
+            ("source_group_id", UUID),
+            ("group_snapshot_id", UUID),
+        ]),
+        ExactlyOneOf(&["group_snapshot_id", "source_group_id"]),
+        Closed,
+    ]
+)]);
+pub const GROUP_UPDATE: Body = body(&[envelope!(
+    "group",
+    &[
+        Type(&[T::Object]),
+        Properties(&[
+            ("description", DESCRIPTION),
+            ("name", NAME0),
+            ("add_volumes", VOLUME_LIST),
+            ("remove_volumes", VOLUME_LIST),
+        ]),
+        AnyOfRequired(&["name", "description", "add_volumes", "remove_volumes"]),
+        Closed,
+    ]
+)]);
+pub const GROUP_DELETE: Body = body(&[envelope!("delete", closed!([] "delete-volumes": BOOL))]);
+pub const GROUP_RESET: Body = body(&[envelope!(
+    "reset_status",
+    closed!(["status"] "status": &[Type(&[T::String]), Fmt(Format::GroupStatus)])
+)]);
+const NOTHING_IN_PARTICULAR: Schema = &[Type(&[T::Object])];
+pub const GROUP_ENABLE_REPLICATION: Body = body(&[envelope!("enable_replication", NOTHING_IN_PARTICULAR)]);
+pub const GROUP_DISABLE_REPLICATION: Body = body(&[envelope!("disable_replication", NOTHING_IN_PARTICULAR)]);
+pub const GROUP_LIST_REPLICATION_TARGETS: Body =
+    body(&[envelope!("list_replication_targets", NOTHING_IN_PARTICULAR)]);
+pub const GROUP_FAIL_OVER: Body = body(&[envelope!(
+    "failover_replication",
+    closed!([] "allow_attached_volume": BOOL, "secondary_backend_id": TEXT_OR_NULL)
+)]);
+pub const GROUP_SNAPSHOT_CREATE: Body = body(&[envelope!(
+    "group_snapshot",
+    closed!(["group_id"] "group_id": UUID, "name": NAME0, "description": DESCRIPTION)
+)]);
+pub const GROUP_SNAPSHOT_RESET: Body = body(&[envelope!(
+    "reset_status",
+    closed!(["status"] "status": &[Type(&[T::String]), Fmt(Format::GroupSnapshotStatus)])
+)]);
+
+/// `{name: {...}}`, open at both levels.
+macro_rules! open {
+    ($name:literal, $types:expr) => {
+        &[Type(&[T::Object]), Properties(&[($name, &[Type($types), Properties(NAMED)])]), Required(&[$name])]
+    };
+}
+const NAMED: &[(&str, Schema)] = &[("name", NAME_W), ("description", DESCRIPTION_W)];
+pub const CONSISTENCY_GROUP: Body = body(&[open!("consistencygroup", &[T::Object])]);
+pub const CONSISTENCY_GROUP_FROM: Body = body(&[open!("consistencygroup-from-src", &[T::Object])]);
+pub const CGSNAPSHOT_CREATE: Body = body(&[open!("cgsnapshot", &[T::Object])]);
+pub const CONSISTENCY_GROUP_DELETE: Body = body(&[&[
+    Type(&[T::Object, T::Null]),
+    Properties(&[("consistencygroup", &[Type(&[T::Object]), Properties(&[("force", BOOL)])])]),
+]]);
 
 // Encryption of types, QoS specs, default types: objects that refuse unknown keys say so.
 

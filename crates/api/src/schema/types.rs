@@ -26,6 +26,8 @@ pub const DESCRIPTION_W: Schema = &[Type(&[T::String, T::Null]), Fmt(Format::Tri
 /// Up to 255 printable characters, or null.
 pub const DESCRIPTION: Schema =
     &[Type(&[T::String, T::Null]), MinLength(0), MaxLength(255), super::Keyword::Pattern(PRINTABLE)];
+/// Ids with commas between them.
+pub const VOLUME_LIST: Schema = DESCRIPTION;
 /// 1 to 255 characters.
 pub const TEXT_1_255: Schema = &[Type(&[T::String]), MinLength(1), MaxLength(255)];
 /// Up to 255 characters.

@@ -1,6 +1,6 @@
 //! One of each thing that routes act upon, and for every route a path to them and a body that its schema accepts.
 
-use model::{BackupId, GiB, SnapshotId, VolumeId};
+use model::{BackupId, GiB, GroupId, GroupSnapshotId, GroupType, GroupTypeId, SnapshotId, VolumeId};
 use serde_json::{Value, json};
 
 use super::{PROJECT, Service};
@@ -14,6 +14,8 @@ pub struct Things {
     pub message: String,
     pub kind: String,
     pub transfer: String,
+    pub group: String,
+    pub group_snapshot: String,
 }
 
 /// Makes one of each.
@@ -67,6 +69,7 @@ pub async fn things(service: &Service) -> Things {
         ttl: 1000,
     };
     db::message::insert(&mut tx, &row).await.expect("inserts");
+    let (group, group_snapshot) = group(&mut tx, &kind).await;
     tx.commit().await.expect("commits");
     let messages = service.call(71, "GET", "/v3/messages", Value::Null).await.json();
     let wanted = json!({"attachment": {"volume_uuid": volume}});
@@ -79,7 +82,48 @@ pub async fn things(service: &Service) -> Things {
         message: text(&messages["messages"][0]["id"]),
         volume,
         kind,
+        group,
+        group_snapshot,
     }
+}
+
+/// A group of a type of its own, and a snapshot of it.
+async fn group(tx: &mut db::Tx, volume_type: &str) -> (String, String) {
+    let kind = GroupType {
+        id: GroupTypeId::new(),
+        name: "groups".into(),
+        description: None,
+        is_public: true,
+        specs: Default::default(),
+        created_at: None,
+        updated_at: None,
+    };
+    db::group_type::insert(tx, &kind).await.expect("inserts");
+    let row = db::volume_group::NewGroup {
+        id: GroupId::new(),
+        user_id: "me".into(),
+        project_id: PROJECT.into(),
+        name: None,
+        description: None,
+        availability_zone: None,
+        host: None,
+        type_id: kind.id,
+        volume_types: vec![volume_type.parse().expect("an id")],
+        group_snapshot_id: None,
+        source_group_id: None,
+    };
+    db::volume_group::insert(tx, &row).await.expect("inserts");
+    let snapshot = db::group_snapshot::NewGroupSnapshot {
+        id: GroupSnapshotId::new(),
+        group_id: row.id,
+        type_id: kind.id,
+        user_id: "me".into(),
+        project_id: PROJECT.into(),
+        name: None,
+        description: None,
+    };
+    db::group_snapshot::insert(tx, &snapshot).await.expect("inserts");
+    (row.id.to_string(), snapshot.id.to_string())
 }
 
 /// An offered volume's transfer.
@@ -105,6 +149,8 @@ pub fn path(route: &str, things: &Things) -> String {
         "backups" => &things.backup,
         "messages" => &things.message,
         "types" => &things.kind,
+        "groups" | "consistencygroups" => &things.group,
+        "group_snapshots" | "cgsnapshots" => &things.group_snapshot,
         "volume-transfers" | "os-volume-transfer" => &things.transfer,
         _ => "0abc",
     };
@@ -130,6 +176,8 @@ fn of_action(action: &str, things: &Things) -> Value {
         "os-set_bootable" => json!({"bootable": true}),
         "os-update_readonly_flag" => json!({"readonly": true}),
         "os-reset_status" => json!({"status": "error"}),
+        "create-from-src" => json!({"group_snapshot_id": things.group_snapshot}),
+        "reset_status" => json!({"status": "error"}),
         "os-update_snapshot_status" => json!({"status": "error"}),
         "addProjectAccess" | "removeProjectAccess" => json!({"project": "0abc"}),
         _ => json!({}),
@@ -179,6 +227,20 @@ pub fn body(method: &str, route: &str, action: Option<&str>, things: &Things) ->
         ("PUT", "/group_types/{id}") => json!({"group_type": {"name": "n"}}),
         ("POST", "/group_types/{type_id}/group_specs") => json!({"group_specs": {"k": "v"}}),
         ("PUT", "/group_types/{type_id}/group_specs/{key}") => json!({"k": "v"}),
+        ("POST", "/groups") => json!({"group": {"group_type": "groups", "volume_types": [things.kind]}}),
+        ("PUT", "/groups/{id}") => json!({"group": {"name": "n"}}),
+        ("POST", "/group_snapshots") => json!({"group_snapshot": {"group_id": things.group}}),
+        ("POST", "/consistencygroups") => json!({"consistencygroup": {"volume_types": things.kind}}),
+        ("POST", "/consistencygroups/create_from_src") => {
+            json!({"consistencygroup-from-src": {"cgsnapshot_id": things.group_snapshot}})
+        }
+        ("POST" | "DELETE", route) if route.starts_with("/consistencygroups/{id}") => {
+            json!({"consistencygroup": {"force": true}})
+        }
+        ("PUT", route) if route.starts_with("/consistencygroups/{id}") => {
+            json!({"consistencygroup": {"name": "n"}})
+        }
+        ("POST", "/cgsnapshots") => json!({"cgsnapshot": {"consistencygroup_id": things.group}}),
         ("POST", "/volume-transfers" | "/os-volume-transfer") => {
             json!({"transfer": {"volume_id": things.volume}})
         }

@@ -84,7 +84,7 @@ impl Cloud {
 const IN_USE: [VolumeStatus; 2] = [VolumeStatus::Available, VolumeStatus::InUse];
 
 /// Cinder's refusals, in its order.
-fn check(volume: &Volume, statuses: &[VolumeStatus], held: bool) -> Result<()> {
+pub(crate) fn check(volume: &Volume, statuses: &[VolumeStatus], held: bool) -> Result<()> {
     let refuse = |text: &str| Err(Error::InvalidVolume(text.into()));
     if volume.host.is_none() {
         return refuse("The snapshot cannot be created because volume has not been scheduled to any host.");

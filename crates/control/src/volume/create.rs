@@ -6,7 +6,9 @@ use db::Tx;
 use drivers::Source;
 use model::job::ResourceRef;
 use model::transition::VolumeOp;
-use model::{GiB, JobId, PoolRef, Snapshot, SnapshotStatus, Volume, VolumeId, VolumeStatus, VolumeType};
+use model::{
+    GiB, Group, JobId, PoolRef, Snapshot, SnapshotStatus, Volume, VolumeId, VolumeStatus, VolumeType,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -18,7 +20,7 @@ use crate::message::{self, Detail};
 use crate::policy::{Action, Target};
 use crate::request::NewVolume;
 use crate::scheduler::Operation;
-use crate::{locks, placing, quota, snapshot};
+use crate::{group, locks, placing, quota, snapshot};
 
 /// The operation's table.
 pub const OPERATION: engine::Operation = engine::Operation {
@@ -58,6 +60,7 @@ struct Spec {
     bootable: bool,
     snapshot: Option<Snapshot>,
     source: Option<Volume>,
+    group: Option<Group>,
 }
 
 impl Cloud {
@@ -91,6 +94,9 @@ impl Cloud {
         )
         .await?;
         db::volume::insert(&mut tx, &row(context, &wanted, &spec, id)).await?;
+        if let Some(group) = &spec.group {
+            group::take_in(&mut tx, group.id, id).await?;
+        }
         let by = db::event::By {
             job: Some(job),
             request_id: Some(&context.request_id),
@@ -157,10 +163,7 @@ impl Cloud {
                 "Invalid image identifier or unable to access requested image.".into(),
             ));
         }
-        // This release makes no groups, so that none can be found.
-        if let Some(group) = wanted.group_id.as_ref().or(wanted.consistencygroup_id.as_ref()) {
-            return Err(Error::Missing(format!("Group {group} could not be found.")));
-        }
+        let group = self.group_of_new_volume(context, wanted).await?;
         if [snapshot.is_some(), source.is_some(), wanted.backup_id.is_some()].iter().filter(|is| **is).count()
             > 1
         {
@@ -169,6 +172,9 @@ impl Cloud {
             ));
         }
         check_sources(snapshot.as_ref(), source.as_ref())?;
+        if let Some(group) = &group {
+            group::check_new_volume(group, asked.as_ref())?;
+        }
         let inherited = snapshot.as_ref().map(|s| s.type_id).or(source.as_ref().map(|s| s.type_id));
         let kind = match (asked, inherited) {
             (Some(kind), _) => kind,
@@ -186,15 +192,16 @@ impl Cloud {
             (None, Some(snapshot)) => db::volume::get(&mut self.db.read(), snapshot.volume_id).await?,
             (None, None) => None,
         };
-        let zones = self.zones(wanted, origin.as_ref(), &kind).await?;
+        let zones = self.zones(wanted, origin.as_ref(), group.as_ref(), &kind).await?;
         let bootable = origin.is_some_and(|volume| volume.bootable);
-        Ok(Spec { kind, size, zones, bootable, snapshot, source })
+        Ok(Spec { kind, size, zones, bootable, snapshot, source, group })
     }
 
     async fn zones(
         &self,
         wanted: &NewVolume,
         origin: Option<&Volume>,
+        group: Option<&Group>,
         kind: &VolumeType,
     ) -> Result<Vec<String>> {
         let origin_zone = origin.and_then(|volume| volume.availability_zone.clone());
@@ -209,6 +216,7 @@ impl Cloud {
         let mut zone = wanted
             .availability_zone
             .clone()
+            .or(group.and_then(|group| group.availability_zone.clone()))
             .or(origin_zone)
             .or_else(|| self.settings.default_zone.clone())
             .unwrap_or_else(|| self.settings.zone.clone());
@@ -376,7 +384,10 @@ async fn place(work: &Work, tx: &mut Tx) -> Output {
         operation: Operation::CreateVolume,
         new_size: None,
         zones: &request.zones,
-        bound_to: origin(tx, &request).await?.map(|pool| pool.service_host()),
+        bound_to: match origin(tx, &request).await? {
+            Some(pool) => Some(pool.service_host()),
+            None => group::home_of(tx, &volume).await?,
+        },
         hints: &request.hints,
         tried: &tried,
     };

@@ -204,7 +204,7 @@ async fn finish(work: &Work, tx: &mut Tx) -> db::Result<()> {
 }
 
 /// The row goes, and with it what it counted for.
-pub(super) async fn gone(tx: &mut Tx, volume: &Volume, by: db::event::By<'_>) -> db::Result<()> {
+pub(crate) async fn gone(tx: &mut Tx, volume: &Volume, by: db::event::By<'_>) -> db::Result<()> {
     if let (Some(project), true) = (&volume.project_id, volume.use_quota) {
         let usage = quota::of_volume(volume.size, volume.type_name.as_deref(), -1);
         quota::give_back(tx, project, &usage).await?;

@@ -172,6 +172,11 @@ impl Driver for TestDriver {
         self.inner.create_snapshot(snapshot, claim).await
     }
 
+    async fn create_snapshots(&self, snapshots: &[SnapshotRef], claim: &Claim) -> Result<Vec<Provider>> {
+        self.before("create_snapshots", claim).await?;
+        self.inner.create_snapshots(snapshots, claim).await
+    }
+
     async fn delete_snapshot(&self, snapshot: &SnapshotRef, claim: &Claim) -> Result<()> {
         self.before("delete_snapshot", claim).await?;
         self.inner.delete_snapshot(snapshot, claim).await

@@ -24,6 +24,7 @@ mod manage;
 pub mod names;
 mod owner;
 mod snapshot;
+mod together;
 mod volume;
 
 use std::fmt;
@@ -142,6 +143,7 @@ impl Driver for FileDriver {
             multiattach: true,
             node_bound: true,
             manage: true,
+            consistent_groups: true,
         }
     }
 
@@ -185,6 +187,13 @@ impl Driver for FileDriver {
         let (snapshot, claim) = (snapshot.clone(), claim.clone());
         self.run(move |b| b.create_snapshot(&snapshot, &claim)).await?;
         Ok(Provider::default())
+    }
+
+    async fn create_snapshots(&self, snapshots: &[SnapshotRef], claim: &Claim) -> Result<Vec<Provider>> {
+        let (snapshots, claim) = (snapshots.to_vec(), claim.clone());
+        let providers = vec![Provider::default(); snapshots.len()];
+        self.run(move |b| b.create_snapshots(&snapshots, &claim)).await?;
+        Ok(providers)
     }
 
     async fn delete_snapshot(&self, snapshot: &SnapshotRef, claim: &Claim) -> Result<()> {

@@ -30,6 +30,13 @@ const MERGE_STEP: usize = 16;
 /// Overlays beyond the chain's bound that clones under way may add.
 const TEMPORARY_MAX: usize = 16;
 
+/// An empty overlay that is to be a volume's top, with the record that says so.
+pub(super) struct NextTop {
+    file: String,
+    info: Info,
+    top: Overlay,
+}
+
 impl Backend {
     /// Takes a snapshot.
     pub(super) fn create_snapshot(&self, snapshot: &SnapshotRef, claim: &Claim) -> Result<()> {
@@ -75,6 +82,26 @@ impl Backend {
         key: &str,
         claim: &Claim,
     ) -> Result<()> {
+        let next = self.prepare_overlay(owner, state, key, claim)?;
+        let stack = owner.served.stack();
+        // Most of what is dirty is written before the volume's I/O is parked.
+        stack.flush()?;
+        owner.served.parked(|served| {
+            served.flush()?;
+            self.switch(served, state, next, claim)
+        })?;
+        seal(&stack.layers()[0]);
+        Ok(())
+    }
+
+    /// Makes the overlay that [`switch`](Self::switch) puts on top. Nothing has changed until then.
+    pub(super) fn prepare_overlay(
+        &self,
+        owner: &Owner,
+        state: &State,
+        key: &str,
+        claim: &Claim,
+    ) -> Result<NextTop> {
         let file = names::overlay(&owner.volume, key);
         if state.files.contains(&file) {
             let text = format!("{file} is in the chain of {} without being recorded", owner.volume);
@@ -96,17 +123,21 @@ impl Backend {
         let top = Overlay::open(blob, true, self.boot).during(|| format!("opening the overlay {file}"))?;
         info.active.clone_from(&file);
         info.overlays.insert(key.to_owned(), file.clone());
-        // Most of what is dirty is written before the volume's I/O is parked.
-        stack.flush()?;
-        owner.served.parked(|served| {
-            served.flush()?;
-            let stored = info.store(&self.dir, claim)?;
-            served.push(Layer::Overlay(Arc::new(top)));
-            state.files.insert(0, file);
-            stored.durable()
-        })?;
-        seal(&stack.layers()[0]);
-        Ok(())
+        Ok(NextTop { file, info, top })
+    }
+
+    /// Puts an overlay on top of a volume whose I/O is parked and flushed.
+    pub(super) fn switch(
+        &self,
+        served: &mut Stack,
+        state: &mut State,
+        next: NextTop,
+        claim: &Claim,
+    ) -> Result<()> {
+        let stored = next.info.store(&self.dir, claim)?;
+        served.push(Layer::Overlay(Arc::new(next.top)));
+        state.files.insert(0, next.file);
+        stored.durable()
     }
 
     /// An empty overlay of `size` bytes over the file `below`, in the making.
@@ -413,7 +444,7 @@ impl Backend {
 
 /// Completes a layer that takes no more writes, for the sake of other programs; we can do without, on a full disk for
 /// instance.
-fn seal(layer: &Layer) {
+pub(super) fn seal(layer: &Layer) {
     if let Layer::Overlay(overlay) = layer
         && let Err(error) = overlay.seal()
     {
