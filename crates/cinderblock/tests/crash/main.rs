@@ -5,6 +5,7 @@
 //! operation off and what must hold afterwards; an operation without a scenario and a point that was never reached fail the suite.
 //! `CINDERBLOCK_CRASH=<text>` restricts a run to points that contain the text.
 
+mod group;
 mod managing;
 mod scenario;
 mod site;
@@ -12,6 +13,7 @@ mod stopped;
 
 use control::engine::kill_points;
 use control::operations;
+use group::GROUPS;
 use scenario::{SCENARIOS, Scenario};
 use site::Site;
 
@@ -21,7 +23,7 @@ async fn i3_every_step_of_every_operation_survives_a_kill() {
     let (mut operations, mut steps, mut kills) = (0, 0, 0);
     let mut failures = Vec::new();
     for operation in operations::ALL {
-        let all = SCENARIOS.iter().chain(managing::SCENARIOS);
+        let all = SCENARIOS.iter().chain(managing::SCENARIOS).chain(GROUPS);
         let scenarios: Vec<&Scenario> = all.filter(|s| s.operation == operation.name).collect();
         assert!(!scenarios.is_empty(), "{} has no scenario", operation.name);
         operations += 1;

@@ -499,7 +499,7 @@ pub async fn gone(site: &Site, collection: &str, id: &str) {
     assert_eq!(answer.map(|(status, _)| status), Some(404), "{}", site.log());
 }
 
-fn connector() -> Value {
+pub fn connector() -> Value {
     json!({ "initiator": "iqn.2026-11.io.cinderblock:crash", "host": "host", "ip": "127.0.0.1", "multipath": false })
 }
 

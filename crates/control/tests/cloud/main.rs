@@ -7,6 +7,7 @@
 
 mod driver;
 mod extend;
+mod group;
 mod lab;
 mod managing;
 mod meeting;
