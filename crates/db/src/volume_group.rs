@@ -167,14 +167,15 @@ pub async fn volumes(from: &mut impl Read, id: GroupId) -> Result<Vec<Volume>> {
     Ok(crate::volume::list(from, &query).await?.items)
 }
 
-/// Puts a volume that is in no group, and in one of these statuses, into a group; whether it was.
+/// Puts a volume that is in no group, not migrating and in one of these statuses, into a group; whether it was.
 ///
 /// # Errors
 /// The database is away.
 pub async fn join(tx: &mut Tx, volume: VolumeId, group: GroupId, statuses: &[VolumeStatus]) -> Result<bool> {
     let text = format!(
         "UPDATE volumes SET group_id = ?, updated_at = {{utc}} \
-         WHERE id = ? AND deleted = FALSE AND group_id IS NULL AND status IN ({})",
+         WHERE id = ? AND deleted = FALSE AND group_id IS NULL AND status IN ({}) \
+         AND (migration_status IS NULL OR migration_status IN ('deleting', 'error', 'success'))",
         marks(statuses.len())
     );
     Ok(tx.exec(sql(text).bind(group).bind(volume).bind_all(statuses.iter().copied())).await? > 0)

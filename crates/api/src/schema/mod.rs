@@ -266,21 +266,7 @@ impl Keyword {
                 let none = !names.iter().any(|name| object.contains_key(*name));
                 none.then(|| format!("{} is not valid under any of the given schemas", shown()))
             }
-            Self::ExactlyOneOf(names) => {
-                let object = value.as_object()?;
-                let there: Vec<&str> =
-                    names.iter().copied().filter(|name| object.contains_key(*name)).collect();
-                let (first, others) = match there.split_first() {
-                    None => return Some(format!("{} is not valid under any of the given schemas", shown())),
-                    Some((_, [])) => return None,
-                    Some((first, others)) => (first, others),
-                };
-                // The one that was met first comes last.
-                let branches = others.iter().chain([first]);
-                let branches: Vec<String> =
-                    branches.map(|name| format!("{{'required': ['{name}']}}")).collect();
-                Some(format!("{} is valid under each of {}", shown(), branches.join(", ")))
-            }
+            Self::ExactlyOneOf(names) => exactly_one(value, names),
             Self::MinItems(min) => value
                 .as_array()
                 .filter(|items| items.len() < *min)
@@ -330,6 +316,22 @@ impl Choice {
             _ => false,
         }
     }
+}
+
+/// What is wrong with an object that must have exactly one of these properties, if anything.
+fn exactly_one(value: &Value, names: &[&str]) -> Option<String> {
+    let object = value.as_object()?;
+    let there: Vec<&str> = names.iter().copied().filter(|name| object.contains_key(*name)).collect();
+    let Some((first, others)) = there.split_first() else {
+        return Some(format!("{} is not valid under any of the given schemas", repr(value)));
+    };
+    if others.is_empty() {
+        return None;
+    }
+    // The one that was met first comes last.
+    let branches: Vec<String> =
+        others.iter().chain([first]).map(|name| format!("{{'required': ['{name}']}}")).collect();
+    Some(format!("{} is valid under each of {}", repr(value), branches.join(", ")))
 }
 
 fn choices_text(choices: &[Choice]) -> String {
