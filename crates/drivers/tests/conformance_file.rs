@@ -42,7 +42,7 @@ impl Factory for Directory {
 async fn conforms(path: PathBuf, reflinks: bool) {
     let ran =
         conformance::run(&Directory { path, reflinks }).await.unwrap_or_else(|broken| panic!("{broken}"));
-    assert_eq!(ran.len(), 16);
+    assert_eq!(ran.len(), 18);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ mod content;
 mod crash;
 mod manage;
 mod snapshots;
+mod together;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +98,8 @@ const SUITES: &[(&str, Suite)] = &[
     ("a volume has many snapshots", |f| Box::pin(snapshots::many(f))),
     ("a volume is set back", |f| Box::pin(snapshots::reverts(f))),
     ("what is given up is taken over again", |f| Box::pin(manage::taken_over(f))),
+    ("snapshots of several volumes are of one moment", |f| Box::pin(together::under_load(f))),
+    ("snapshots of several volumes are cut off and taken anew", |f| Box::pin(together::cut_off(f))),
     ("any call may be cut off and repeated", |f| Box::pin(crash::repeated(f))),
     ("any call may be cut off and undone", |f| Box::pin(crash::undone(f))),
 ];

@@ -61,7 +61,9 @@ impl Backend {
         }
         for snapshot in &snapshots {
             // What an interrupted run has left is of another moment.
-            self.delete_snapshot(snapshot, claim)?;
+            if self.is_begun(snapshot)? {
+                self.delete_snapshot(snapshot, claim)?;
+            }
         }
         let owners: Vec<Arc<Owner>> =
             snapshots.iter().map(|snapshot| self.own(&snapshot.volume.name)).collect::<Result<_>>()?;
@@ -82,6 +84,14 @@ impl Backend {
         let key = snapshot.id.to_string();
         Ok(self.dir.has(&names::flat(volume, snapshot.id))?
             || Info::load(&self.dir, volume)?.overlays.contains_key(&key))
+    }
+
+    /// Whether there is anything of it, complete or not.
+    fn is_begun(&self, snapshot: &SnapshotRef) -> Result<bool> {
+        let volume = &snapshot.volume.name;
+        let overlay = names::overlay(volume, &snapshot.id.to_string());
+        let recorded = Info::load(&self.dir, volume)?.overlays.values().any(|file| *file == overlay);
+        Ok(recorded || self.is_taken(snapshot)? || self.dir.has(&overlay)?)
     }
 
     /// Everything that can be done before the volumes stand still.
