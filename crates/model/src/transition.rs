@@ -172,9 +172,9 @@ impl VolumeMove {
         match self {
             Self::ReserveMulti | Self::AttachmentReserveMulti => &[Guard::Multiattach],
             Self::BeginDetaching => &[Guard::Attached, Guard::NotMigrating],
-            Self::Reserve | Self::AttachmentReserve | Self::RollDetaching | Self::Offer | Self::EndOffer => {
-                &[]
-            }
+            // What is in a group is its project's with the others.
+            Self::Offer => &[Guard::NoGroup],
+            Self::Reserve | Self::AttachmentReserve | Self::RollDetaching | Self::EndOffer => &[],
         }
     }
 }

@@ -237,6 +237,9 @@ fn check_offer(volume: &Volume, wanted: &NewTransfer) -> Result<()> {
     if volume.status != VolumeStatus::Available {
         return Err(Error::InvalidVolume("status must be available".into()));
     }
+    if volume.group_id.is_some() || volume.consistencygroup_id.is_some() {
+        return Err(Error::InvalidVolume(format!("Volume {} must not be part of a group.", volume.id)));
+    }
     if volume.encryption_key_id.is_none() {
         return Ok(());
     }

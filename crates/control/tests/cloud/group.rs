@@ -227,6 +227,16 @@ async fn what_is_in_a_group_does_not_go_by_itself() {
             other.id
         )
     );
+    let offer = control::transfer::NewTransfer {
+        volume_id: volume.id,
+        name: None,
+        no_snapshots: false,
+        encrypted: control::transfer::Encrypted::Allowed,
+    };
+    assert_eq!(
+        text(lab.cloud.transfer_create(&me, offer).await.map(|_| ())),
+        format!("Invalid volume: Volume {} must not be part of a group.", volume.id)
+    );
     let attachment = lab.attach(volume.id).await;
     assert_eq!(
         text(lab.cloud.group_delete(&me, other.id, true, GENERIC).await),
