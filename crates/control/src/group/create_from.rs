@@ -325,6 +325,10 @@ async fn place(work: &Work, tx: &mut Tx) -> Output {
 
 /// Takes the places and the promises back.
 async fn unplace(work: &Work) -> std::result::Result<(), Failure> {
+    // Deleting the group in error takes the rest away, there.
+    if work.is_left("build") {
+        return Ok(());
+    }
     let request: Request = work.request()?;
     let mut tx = work.cloud.db.begin().await?;
     db::job::fence(&mut tx, &work.job).await?;
@@ -386,7 +390,7 @@ async fn thaw(work: &Work) -> std::result::Result<(), Failure> {
     let request: Request = work.request()?;
     for snapshot in temporary(work, &request).await? {
         let driver = work.node.driver(&host(&request))?;
-        driver.delete_snapshot(&snapshot, &work.claim.for_undo()).await?;
+        driver.delete_snapshot(&snapshot, &work.claim).await?;
     }
     Ok(())
 }
@@ -408,13 +412,11 @@ async fn build(work: &Work) -> Output {
 
 async fn unbuild(work: &Work) -> std::result::Result<(), Failure> {
     let request: Request = work.request()?;
-    // A cancelled claim still has to clean up: what follows runs under one that is not.
-    let claim = work.claim.for_undo();
     for copy in &request.copies {
         let volume = db::volume::get(&mut work.cloud.db.read(), copy.volume).await?;
         let Some(volume) = volume.filter(|volume| volume.host.is_some()) else { continue };
         let driver = work.node.driver(&volume::create::pool_of(&volume)?)?;
-        driver.delete_volume(&volume::reference(&volume), &claim).await?;
+        driver.delete_volume(&volume::reference(&volume), &work.claim).await?;
     }
     Ok(())
 }

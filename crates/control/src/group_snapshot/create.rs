@@ -233,9 +233,8 @@ async fn take(work: &Work) -> Output {
 
 async fn discard(work: &Work) -> std::result::Result<(), Failure> {
     let request: Request = work.request()?;
-    let claim = work.claim.for_undo();
     for one in references(work, &request).await? {
-        driver(work, &request)?.delete_snapshot(&one, &claim).await?;
+        driver(work, &request)?.delete_snapshot(&one, &work.claim).await?;
     }
     Ok(())
 }
