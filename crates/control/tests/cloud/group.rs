@@ -3,7 +3,7 @@
 use control::group::{Door, NewGroup, NewGroupFrom, Origin, UpdateGroup};
 use control::group_snapshot::NewGroupSnapshot;
 use control::group_type::NewGroupType;
-use control::request::{DeleteVolume, NewVolume};
+use control::request::{DeleteVolume, NewVolume, TypeVisibility};
 use control::{Context, Result};
 use drivers::ErrorKind;
 use model::{
@@ -32,12 +32,9 @@ async fn kind(lab: &Lab, specs: &[(&str, &str)]) -> String {
 }
 
 async fn group(lab: &Lab, context: &Context) -> Group {
-    let known = lab.cloud.group_type_list(
-        &admin(),
-        &model::list::ListQuery::all(None),
-        control::request::TypeVisibility::All,
-    );
-    if !known.await.unwrap().items.iter().any(|one| one.name == "kind") {
+    let query = model::list::ListQuery::all(None);
+    let known = lab.cloud.group_type_list(&admin(), &query, TypeVisibility::All).await.unwrap();
+    if !known.items.iter().any(|one| one.name == "kind") {
         kind(lab, &[]).await;
     }
     let made = lab.cloud.group_create(context, new_group("kind")).await.unwrap();
