@@ -13,7 +13,7 @@ use wire::{Object, wrap};
 use crate::answer::{Answer, Outcome};
 use crate::call::{Call, Page};
 use crate::fault::Fault;
-use crate::group::{refused_source, trimmed};
+use crate::group::refused_source;
 use crate::list::CONSISTENCY_GROUPS;
 
 const GROUP: &str = "consistencygroup";
@@ -58,7 +58,7 @@ pub async fn show(call: Call) -> Outcome {
 
 /// A text, as Python prints it where there is none.
 fn named(body: &Object) -> String {
-    trimmed(body, "name").unwrap_or_else(|| "None".into())
+    body.trimmed("name").unwrap_or_else(|| "None".into())
 }
 
 /// A text that is there and says something.
@@ -74,8 +74,8 @@ pub async fn create(call: Call) -> Outcome {
         return Err(Fault::bad_request(text));
     };
     let wanted = NewGroup {
-        name: trimmed(body, "name"),
-        description: trimmed(body, "description"),
+        name: body.trimmed("name"),
+        description: body.trimmed("description"),
         group_type: None,
         volume_types: types.trim_end_matches(',').split(',').map(str::to_owned).collect(),
         availability_zone: body.text("availability_zone"),
@@ -109,7 +109,7 @@ pub async fn create_from(call: Call) -> Outcome {
         }
     };
     let wanted =
-        NewGroupFrom { name: trimmed(body, "name"), description: trimmed(body, "description"), origin };
+        NewGroupFrom { name: body.trimmed("name"), description: body.trimmed("description"), origin };
     let made = call.edge.cloud.group_create_from(&call.context, wanted, Door::Legacy).await;
     let group = made.map_err(refused_source)?;
     Ok(Answer::json(wrap(GROUP, shape::summary(&group))))
@@ -119,8 +119,8 @@ pub async fn create_from(call: Call) -> Outcome {
 pub async fn update(call: Call) -> Outcome {
     let body = call.object(GROUP);
     let mut wanted = UpdateGroup {
-        name: trimmed(body, "name"),
-        description: trimmed(body, "description"),
+        name: body.trimmed("name"),
+        description: body.trimmed("description"),
         add_volumes: filled(body, "add_volumes"),
         remove_volumes: filled(body, "remove_volumes"),
     };
@@ -188,8 +188,8 @@ pub async fn snapshot_create(call: Call) -> Outcome {
     };
     let wanted = NewGroupSnapshot {
         group_id: body.id("consistencygroup_id").ok_or_else(missing)?,
-        name: trimmed(body, "name"),
-        description: trimmed(body, "description"),
+        name: body.trimmed("name"),
+        description: body.trimmed("description"),
     };
     let made = call.edge.cloud.group_snapshot_create(&call.context, wanted, Door::Legacy).await?;
     Ok(Answer::json(wrap("cgsnapshot", shape::snapshot_summary(&made))))

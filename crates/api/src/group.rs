@@ -20,11 +20,6 @@ fn id(call: &Call) -> Result<GroupId, Fault> {
     call.id("id", error::Resource::Group)
 }
 
-/// What becomes of a name that is sent: freed of white space around it; null says nothing.
-pub(crate) fn trimmed(body: &Object, key: &str) -> Option<String> {
-    body.trimmed(key)
-}
-
 /// Whether the caller sees whose a group is.
 fn sees(call: &Call, group: &Group) -> Project {
     let target = Target {
@@ -97,8 +92,8 @@ pub async fn create(call: Call) -> Outcome {
     let types = body.get("volume_types").and_then(|types| types.as_array());
     let types = types.into_iter().flatten().filter_map(|kind| kind.as_str());
     let wanted = NewGroup {
-        name: trimmed(body, "name"),
-        description: trimmed(body, "description"),
+        name: body.trimmed("name"),
+        description: body.trimmed("description"),
         group_type: Some(body.text("group_type").unwrap_or_default()),
         volume_types: types.map(str::to_owned).collect(),
         availability_zone: body.text("availability_zone"),
@@ -115,7 +110,7 @@ pub async fn create_from(call: Call) -> Outcome {
         None => Origin::Group(body.id("source_group_id").ok_or_else(|| Fault::generic(400))?),
     };
     let wanted =
-        NewGroupFrom { name: trimmed(body, "name"), description: trimmed(body, "description"), origin };
+        NewGroupFrom { name: body.trimmed("name"), description: body.trimmed("description"), origin };
     let made = call.edge.cloud.group_create_from(&call.context, wanted, Door::Generic).await;
     let group = made.map_err(refused_source)?;
     Ok(Answer::json(wrap("group", shape::summary(&group))))
@@ -135,8 +130,8 @@ pub(crate) fn refused_source(error: Error) -> Fault {
 pub async fn update(call: Call) -> Outcome {
     let body = call.object("group");
     let wanted = UpdateGroup {
-        name: trimmed(body, "name"),
-        description: trimmed(body, "description"),
+        name: body.trimmed("name"),
+        description: body.trimmed("description"),
         add_volumes: body.text("add_volumes"),
         remove_volumes: body.text("remove_volumes"),
     };
