@@ -9,7 +9,7 @@ use serde_json::json;
 use wire::group::{self as shape, Project};
 use wire::microversion::Resource;
 use wire::read::Read;
-use wire::{Object, wrap};
+use wire::wrap;
 
 use crate::answer::{Answer, Outcome};
 use crate::call::{Call, Page};
