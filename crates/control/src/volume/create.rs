@@ -384,10 +384,7 @@ async fn place(work: &Work, tx: &mut Tx) -> Output {
         operation: Operation::CreateVolume,
         new_size: None,
         zones: &request.zones,
-        bound_to: match origin(tx, &request).await? {
-            Some(pool) => Some(pool.service_host()),
-            None => group::home_of(tx, &volume).await?,
-        },
+        bound_to: bound_to(tx, &request, &volume).await?,
         hints: &request.hints,
         tried: &tried,
     };
@@ -396,7 +393,24 @@ async fn place(work: &Work, tx: &mut Tx) -> Output {
     Ok(json!({ "pool": chosen.pool.to_string(), "decision": chosen.decision }))
 }
 
-/// Where the volume's source is: it is built on the same backend.
+/// The backend that the volume must be on: that of its source, which is built on the same, and that of its group.
+async fn bound_to(
+    tx: &mut Tx,
+    request: &Request,
+    volume: &Volume,
+) -> std::result::Result<Option<String>, Failure> {
+    let source = origin(tx, request).await?.map(|pool| pool.service_host());
+    match (source, group::home_of(tx, volume).await?) {
+        (Some(source), Some(group)) if source != group => {
+            let text =
+                format!("No valid backend was found. The source is on {source}, the group on {group}.");
+            Err(Failure::permanent(text).telling(Detail::NoBackend))
+        }
+        (source, group) => Ok(source.or(group)),
+    }
+}
+
+/// Where the volume's source is.
 async fn origin(tx: &mut Tx, request: &Request) -> std::result::Result<Option<PoolRef>, Failure> {
     let source = match (request.snapshot_id, request.source_volid) {
         (Some(snapshot), _) => {
