@@ -15,6 +15,7 @@ mod conn;
 mod durability;
 mod event;
 mod export;
+mod group;
 mod job;
 mod list;
 mod lock;
