@@ -7,7 +7,9 @@ from cinderclient import client as cinder
 from cinderclient import exceptions
 from keystoneauth1 import noauth, session
 
-from .service import service, wait_until
+from program import wait_until
+
+from .service import service
 from .test_openstackclient import Client as Commands
 from .test_openstackclient import CommandFailed, run
 

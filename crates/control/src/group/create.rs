@@ -11,7 +11,7 @@ use model::{Group, GroupId, GroupType, GroupTypeId, JobId, PoolRef, TypeId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{BY_CG_APIS, Door, by, id_of, log_new, missing};
+use super::{BY_CG_APIS, Door, by, id_of, missing};
 use crate::cloud::Cloud;
 use crate::context::Context;
 use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
@@ -85,7 +85,13 @@ impl Cloud {
             source_group_id: None,
         };
         db::volume_group::insert(&mut tx, &row).await?;
-        log_new(&mut tx, "group", &id.to_string(), by(context, Some(&context.project_id), Some(job))).await?;
+        db::event::created(
+            &mut tx,
+            "group",
+            &id.to_string(),
+            by(context, Some(&context.project_id), Some(job)),
+        )
+        .await?;
         let new = db::job::NewJob {
             id: job,
             operation: OPERATION.name,

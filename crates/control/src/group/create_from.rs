@@ -15,7 +15,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{BY_CG_APIS, Door, Members, by, id_of, invalid, log_new, missing};
+use super::{BY_CG_APIS, Door, Members, by, id_of, invalid, missing};
 use crate::cloud::Cloud;
 use crate::context::Context;
 use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
@@ -129,7 +129,7 @@ impl Cloud {
         let usage = quota::sum(usage.chain(quota::of_group(1)));
         quota::take(&mut tx, &context.project_id, &usage, &limits).await?;
         db::volume_group::insert(&mut tx, &row(context, &wanted, &spec, id)).await?;
-        log_new(&mut tx, "group", &id.to_string(), by).await?;
+        db::event::created(&mut tx, "group", &id.to_string(), by).await?;
         let mut copies = Vec::with_capacity(spec.members.len());
         for (volume, snapshot) in &spec.members {
             let copy = Copy {
@@ -141,7 +141,7 @@ impl Cloud {
             let new = volume_row(context, &spec, volume, snapshot.as_ref(), copy.volume);
             db::volume::insert(&mut tx, &new).await?;
             db::volume_group::born_in(&mut tx, copy.volume, id).await?;
-            log_new(&mut tx, "volume", &copy.volume.to_string(), by).await?;
+            db::event::created(&mut tx, "volume", &copy.volume.to_string(), by).await?;
             copies.push(copy);
         }
         db::job::insert(&mut tx, new_job(context, &spec, copies, id, job)).await?;

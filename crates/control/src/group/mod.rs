@@ -95,17 +95,6 @@ pub(crate) fn by<'a>(
     db::event::By { job, request_id: Some(&context.request_id), project_id: project }
 }
 
-/// The row of a thing that is being made, in the log.
-pub(crate) async fn log_new(
-    tx: &mut Tx,
-    kind: &'static str,
-    id: &str,
-    by: db::event::By<'_>,
-) -> db::Result<()> {
-    let change = db::event::Change { kind, id, from: None, to: Some("creating"), by, detail: None };
-    db::event::append(tx, change).await
-}
-
 /// The group that a job works on.
 fn id_of(work: &Work) -> std::result::Result<GroupId, Failure> {
     work.job.resource.id.parse().map_err(|_| Failure::permanent("the job names no group"))

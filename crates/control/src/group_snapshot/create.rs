@@ -20,7 +20,7 @@ use crate::cloud::Cloud;
 use crate::context::Context;
 use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
 use crate::error::Result;
-use crate::group::{Door, Members, by, invalid, log_new};
+use crate::group::{Door, Members, by, invalid};
 use crate::message::{self, Detail};
 use crate::policy::Action;
 use crate::{locks, quota, snapshot};
@@ -102,13 +102,13 @@ impl Cloud {
             description: wanted.description.clone(),
         };
         db::group_snapshot::insert(&mut tx, &row).await?;
-        log_new(&mut tx, "group_snapshot", &id.to_string(), by).await?;
+        db::event::created(&mut tx, "group_snapshot", &id.to_string(), by).await?;
         let mut snapshots = Vec::with_capacity(volumes.len());
         for volume in &volumes {
             let new = snapshot_row(context, &wanted, volume);
             db::snapshot::insert(&mut tx, &new).await?;
             db::group_snapshot::born_in(&mut tx, new.id, id).await?;
-            log_new(&mut tx, "snapshot", &new.id.to_string(), by).await?;
+            db::event::created(&mut tx, "snapshot", &new.id.to_string(), by).await?;
             snapshots.push(new.id);
         }
         let host = volumes.iter().find_map(|volume| volume.host.as_ref()).map(PoolRef::service_host);
