@@ -77,12 +77,12 @@ pub struct NewGroupFrom {
 struct Request {
     /// Those that are copied.
     members: Members,
-    copies: Vec<Copy>,
+    copies: Vec<NewMember>,
 }
 
 /// One new volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Copy {
+struct NewMember {
     volume: VolumeId,
     /// Whose content it gets.
     of: VolumeId,
@@ -132,7 +132,7 @@ impl Cloud {
         db::event::created(&mut tx, "group", &id.to_string(), by).await?;
         let mut copies = Vec::with_capacity(spec.members.len());
         for (volume, snapshot) in &spec.members {
-            let copy = Copy {
+            let copy = NewMember {
                 volume: VolumeId::new(),
                 of: volume.id,
                 snapshot: snapshot.as_ref().map_or_else(SnapshotId::new, |snapshot| snapshot.id),
@@ -271,7 +271,13 @@ fn volume_row(
     }
 }
 
-fn new_job(context: &Context, spec: &Spec, copies: Vec<Copy>, id: GroupId, job: JobId) -> db::job::NewJob {
+fn new_job(
+    context: &Context,
+    spec: &Spec,
+    copies: Vec<NewMember>,
+    id: GroupId,
+    job: JobId,
+) -> db::job::NewJob {
     let mut locks: Vec<Lock> = vec![locks::change_group(id)];
     for copy in &copies {
         locks.push(locks::change_volume(copy.volume));
@@ -343,7 +349,7 @@ async fn unplace(work: &Work) -> std::result::Result<(), Failure> {
 }
 
 /// What the driver is told of the snapshot that a copy is made from.
-async fn source_of(work: &Work, copy: &Copy) -> std::result::Result<drivers::SnapshotRef, Failure> {
+async fn source_of(work: &Work, copy: &NewMember) -> std::result::Result<drivers::SnapshotRef, Failure> {
     let mut read = work.cloud.db.read();
     if !copy.temporary {
         let (row, origin) = snapshot::with_volume(&mut read, copy.snapshot).await?;
