@@ -215,7 +215,7 @@ async fn hold_source(tx: &mut Tx, origin: Origin, spec: &Spec) -> Result<()> {
             None => {
                 let held = db::volume::hold(tx, volume.id, &COPIED).await?;
                 let now = db::volume::get(tx, volume.id).await?;
-                if !held || !now.is_some_and(|now| now.size == volume.size) {
+                if !held || now.is_none_or(|now| now.size != volume.size) {
                     let text = "Originating source volume status must be one of 'available, in-use' values";
                     return Err(Error::InvalidVolume(text.into()));
                 }
