@@ -184,6 +184,27 @@ fn of_action(action: &str, things: &Things) -> Value {
     }
 }
 
+/// What a body of a route of groups holds.
+fn of_group(method: &str, route: &str, things: &Things) -> Value {
+    match (method, route) {
+        ("POST", "/groups") => json!({"group": {"group_type": "groups", "volume_types": [things.kind]}}),
+        ("PUT", "/groups/{id}") => json!({"group": {"name": "n"}}),
+        ("POST", "/group_snapshots") => json!({"group_snapshot": {"group_id": things.group}}),
+        ("POST", "/consistencygroups") => json!({"consistencygroup": {"volume_types": things.kind}}),
+        ("POST", "/consistencygroups/create_from_src") => {
+            json!({"consistencygroup-from-src": {"cgsnapshot_id": things.group_snapshot}})
+        }
+        ("POST" | "DELETE", route) if route.starts_with("/consistencygroups/{id}") => {
+            json!({"consistencygroup": {"force": true}})
+        }
+        ("PUT", route) if route.starts_with("/consistencygroups/{id}") => {
+            json!({"consistencygroup": {"name": "n"}})
+        }
+        ("POST", "/cgsnapshots") => json!({"cgsnapshot": {"consistencygroup_id": things.group}}),
+        _ => Value::Null,
+    }
+}
+
 /// A body that the row's schema accepts.
 pub fn body(method: &str, route: &str, action: Option<&str>, things: &Things) -> Value {
     if let Some(action) = action {
@@ -227,20 +248,6 @@ pub fn body(method: &str, route: &str, action: Option<&str>, things: &Things) ->
         ("PUT", "/group_types/{id}") => json!({"group_type": {"name": "n"}}),
         ("POST", "/group_types/{type_id}/group_specs") => json!({"group_specs": {"k": "v"}}),
         ("PUT", "/group_types/{type_id}/group_specs/{key}") => json!({"k": "v"}),
-        ("POST", "/groups") => json!({"group": {"group_type": "groups", "volume_types": [things.kind]}}),
-        ("PUT", "/groups/{id}") => json!({"group": {"name": "n"}}),
-        ("POST", "/group_snapshots") => json!({"group_snapshot": {"group_id": things.group}}),
-        ("POST", "/consistencygroups") => json!({"consistencygroup": {"volume_types": things.kind}}),
-        ("POST", "/consistencygroups/create_from_src") => {
-            json!({"consistencygroup-from-src": {"cgsnapshot_id": things.group_snapshot}})
-        }
-        ("POST" | "DELETE", route) if route.starts_with("/consistencygroups/{id}") => {
-            json!({"consistencygroup": {"force": true}})
-        }
-        ("PUT", route) if route.starts_with("/consistencygroups/{id}") => {
-            json!({"consistencygroup": {"name": "n"}})
-        }
-        ("POST", "/cgsnapshots") => json!({"cgsnapshot": {"consistencygroup_id": things.group}}),
         ("POST", "/volume-transfers" | "/os-volume-transfer") => {
             json!({"transfer": {"volume_id": things.volume}})
         }
@@ -256,6 +263,6 @@ pub fn body(method: &str, route: &str, action: Option<&str>, things: &Things) ->
         }
         ("POST" | "PUT", route) if route.ends_with("/metadata") => json!({"metadata": {"k": "w"}}),
         ("PUT", route) if route.ends_with("/metadata/{key}") => json!({"meta": {"k": "w"}}),
-        _ => Value::Null,
+        _ => of_group(method, route, things),
     }
 }
