@@ -254,6 +254,7 @@ fn volume_row(
 ) -> db::volume::NewVolume {
     db::volume::NewVolume {
         id,
+        op: VolumeOp::Create,
         user_id: context.user_id.clone(),
         project_id: context.project_id.clone(),
         size: size(of, snapshot),
