@@ -99,6 +99,10 @@ impl Parts {
             Some((address, port)) => (address, port.strip_prefix(':')),
             None => server.split_once(':').map_or((server, None), |(host, port)| (host, Some(port))),
         };
+        if host.contains('@') {
+            // The rest of a password would be taken, and shown, for a host.
+            return Err(unusable("an @ in the password is to be written as %40"));
+        }
         parts.host = Some(unquote(host)).filter(|host| !host.is_empty());
         if let Some(port) = port.filter(|port| !port.is_empty()) {
             parts.port = Some(port.parse().map_err(|_| unusable("the port is not a number below 65536"))?);
@@ -228,6 +232,8 @@ mod tests {
         assert_eq!(parts("/db?host=a@b").host, None, "an @ behind the path belongs to no login");
         assert_eq!(parts(""), Parts::default());
         assert!(Parts::read("h:99999/d").is_err());
+        let error = Parts::read("u:secret@tail@h/d").expect_err("the password's end is no host").to_string();
+        assert!(error.contains("%40") && !error.contains("tail"), "{error}");
     }
 
     #[test]

@@ -48,10 +48,11 @@ impl Cloud {
         let (Begun::Job(job) | Begun::After(job)) =
             self.begin_connect(&mut tx, context, &volume, &request).await?;
         self.commit(tx).await?;
-        self.wait(job, self.settings.patience).await.map_err(|error| {
+        if let Err(error) = self.wait(job, self.settings.patience).await {
             tracing::warn!(attachment.id = %id, %error, "attaching");
-            Error::Failed("Unable to create attachment for volume.".into())
-        })?;
+            let otherwise = "Unable to create attachment for volume.";
+            return Err(self.not_connected(volume.id, otherwise).await);
+        }
         self.attachment_again(id).await
     }
 }

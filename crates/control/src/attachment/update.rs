@@ -11,6 +11,8 @@ use crate::export;
 use crate::export::connect::{Begun, Request};
 use crate::policy::Action;
 
+const FAILED: &str = "Unable to update the attachment.";
+
 impl Cloud {
     /// `PUT /attachments/{id}`: the attachment `attaching`, with its connection info. The same request again, also while the
     /// first is under way, answers the same.
@@ -29,7 +31,7 @@ impl Cloud {
         let until = Instant::now() + self.settings.patience;
         let failed = |error: Error| {
             tracing::warn!(attachment.id = %id, %error, "attaching");
-            Error::Failed("Unable to update the attachment.".into())
+            Error::Failed(FAILED.into())
         };
         loop {
             let mut tx = self.db.begin().await?;
@@ -39,7 +41,10 @@ impl Cloud {
             match begun {
                 Begun::Job(job) => {
                     let left = until.saturating_duration_since(Instant::now());
-                    self.wait(job, left).await.map_err(failed)?;
+                    if let Err(error) = self.wait(job, left).await {
+                        tracing::warn!(attachment.id = %id, %error, "attaching");
+                        return Err(self.not_connected(volume.id, FAILED).await);
+                    }
                     return self.attachment_again(id).await;
                 }
                 Begun::After(job) => self.wait_for_end(job, until).await.map_err(failed)?,

@@ -4,7 +4,7 @@ use db::Tx;
 use db::transition::{Begin, Outcome};
 use model::job::ResourceRef;
 use model::transition::{BackupOp, Guard};
-use model::{BackupId, JobId};
+use model::{BackupId, BackupStatus, JobId};
 use serde_json::{Value, json};
 
 use crate::cloud::Cloud;
@@ -80,6 +80,11 @@ impl Cloud {
 
 async fn objects(work: &Work) -> Output {
     let Some(row) = super::row(work).await? else { return Ok(Value::Null) };
+    if row.status != BackupStatus::Deleting {
+        // An operator has reset it: it may be in use again.
+        let (id, status) = (row.id, row.status);
+        return Err(Failure::permanent(format!("backup {id} was reset to {status} meanwhile: it is kept")));
+    }
     let keeper = super::keeper(work)?;
     let container = keeper.naming.container(row.id, row.container.as_deref());
     // An imported record may name a container that cannot be: nothing is there then.

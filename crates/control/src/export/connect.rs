@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::cloud::Cloud;
 use crate::context::Context;
 use crate::engine::{Act, At, Failure, FailureKind, Operation, Output, Step, Work};
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::message::{self, Detail};
 use crate::seal::random_text;
 use crate::volume::create::pool_of;
@@ -150,6 +150,16 @@ impl Cloud {
         Ok(Begun::Job(id))
     }
 
+    /// What the caller is told when a connection was not made: what became of the volume meanwhile is no fault of the backend.
+    pub(crate) async fn not_connected(&self, volume: VolumeId, otherwise: &str) -> Error {
+        match db::volume::get(&mut self.db.read(), volume).await {
+            Ok(None) => Error::NotFound(Resource::Volume, volume.to_string()),
+            Ok(Some(now)) if !CONNECTABLE.contains(&now.status) => refused(now.status),
+            Ok(Some(_)) => Error::Failed(otherwise.to_owned()),
+            Err(error) => error.into(),
+        }
+    }
+
     /// How a job that has connected says its host reaches the volume, with the secret.
     ///
     /// # Errors
@@ -157,7 +167,7 @@ impl Cloud {
     pub(crate) async fn connection_of(&self, job: &Job) -> Result<ConnectionInfo> {
         let request: Request = serde_json::from_value(job.request.clone()).map_err(db::Error::from)?;
         let read = &mut self.db.read();
-        let gone = || Error::Failed("the connection has been withdrawn".into());
+        let gone = || Error::InvalidVolume("The volume was taken away while it was connected.".into());
         let volume = db::volume::get(read, request.volume_id).await?.ok_or_else(gone)?;
         let served = &job.data["serve"];
         let mut info = described(read, served, &request, &volume).await?.ok_or_else(gone)?;
@@ -170,6 +180,13 @@ impl Cloud {
         info.data.insert("enforce_multipath".into(), request.connector.enforce_multipath().into());
         Ok(info)
     }
+}
+
+/// What is said of a volume whose status forbids connections.
+pub(crate) fn refused(status: VolumeStatus) -> Error {
+    Error::InvalidVolume(format!(
+        "The connection of a volume whose status is {status} cannot be initialized."
+    ))
 }
 
 /// Writes the row of this volume and initiator, and counts the holder.

@@ -14,7 +14,8 @@ use crate::context::Context;
 use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
 use crate::error::{Error, Result};
 use crate::policy::Action;
-use crate::volume::{self, delete::gone as volume_gone};
+use crate::volume;
+use crate::volume::delete::{check_status, gone as volume_gone};
 use crate::{export, locks, quota};
 
 /// The operation's table.
@@ -145,6 +146,7 @@ async fn rows(work: &Work) -> std::result::Result<Vec<Volume>, Failure> {
 /// Ends what still makes a volume reachable: an old-style connection that nobody terminated.
 async fn cut(work: &Work) -> Output {
     for volume in rows(work).await? {
+        check_status(&volume)?;
         if db::export::of_volume(&mut work.cloud.db.read(), volume.id).await?.is_empty() {
             continue;
         }
@@ -159,6 +161,7 @@ async fn cut(work: &Work) -> Output {
 
 async fn volumes(work: &Work) -> Output {
     for row in rows(work).await? {
+        check_status(&row)?;
         let Some(pool) = &row.host else { continue };
         let driver = work.node.driver(pool)?;
         driver.delete_volume(&volume::reference(&row), &work.claim).await?;

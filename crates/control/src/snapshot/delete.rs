@@ -5,7 +5,7 @@ use db::transition::{Begin, Outcome};
 use drivers::ErrorKind;
 use model::job::ResourceRef;
 use model::transition::SnapshotOp;
-use model::{JobId, Snapshot, SnapshotId, Volume};
+use model::{JobId, Snapshot, SnapshotId, SnapshotStatus, Volume};
 use serde_json::Value;
 
 use super::create::Request;
@@ -107,10 +107,23 @@ pub(super) fn new_job(
     }
 }
 
+/// As for volumes: what an operator has reset may be in use again.
+///
+/// # Errors
+/// It was reset.
+pub(crate) fn check_status(snapshot: &Snapshot) -> std::result::Result<(), Failure> {
+    if matches!(snapshot.status, SnapshotStatus::Deleting | SnapshotStatus::Unmanaging) {
+        return Ok(());
+    }
+    let (id, status) = (snapshot.id, snapshot.status);
+    Err(Failure::permanent(format!("snapshot {id} was reset to {status} meanwhile: it is kept")))
+}
+
 async fn remove(work: &Work) -> Output {
     let mut read = work.cloud.db.read();
     // Gone already: with its volume, in a cascade.
     let Some(snapshot) = db::snapshot::get(&mut read, id_of(work)?).await? else { return Ok(Value::Null) };
+    check_status(&snapshot)?;
     let Some(volume) = db::volume::get(&mut read, snapshot.volume_id).await? else { return Ok(Value::Null) };
     let driver = work.node.driver(&volume::create::pool_of(&volume)?)?;
     match driver.delete_snapshot(&reference(&snapshot, &volume), &work.claim).await {

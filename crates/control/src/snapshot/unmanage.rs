@@ -67,6 +67,7 @@ impl Cloud {
 async fn release(work: &Work) -> Output {
     let mut read = work.cloud.db.read();
     let Some(snapshot) = db::snapshot::get(&mut read, id_of(work)?).await? else { return Ok(Value::Null) };
+    super::delete::check_status(&snapshot)?;
     let Some(volume) = db::volume::get(&mut read, snapshot.volume_id).await? else { return Ok(Value::Null) };
     let driver = work.node.driver(&volume::create::pool_of(&volume)?)?;
     let what = reference(&snapshot, &volume);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::attachment::mode_of;
 use crate::cloud::Cloud;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::export::connect::{self, Begun, Request};
 use crate::export::{self, initiator};
 use crate::policy::Action;
@@ -30,10 +30,7 @@ impl Cloud {
             ));
         }
         if !connect::CONNECTABLE.contains(&volume.status) {
-            return Err(Error::InvalidVolume(format!(
-                "The connection of a volume whose status is {} cannot be initialized.",
-                volume.status
-            )));
+            return Err(connect::refused(volume.status));
         }
         self.check_connector(&volume, &connector).await?;
         let attached = match volume.admin_metadata.get("attached_mode").map(String::as_str) {
@@ -44,18 +41,25 @@ impl Cloud {
         let mode = mode_of(&volume, attached, &connector);
         let request = Request { volume_id: id, attachment_id: None, connector, mode, fresh: false };
         let until = Instant::now() + self.settings.patience;
-        let failed = |error: Error| {
-            tracing::warn!(volume.id = %id, %error, "initializing a connection");
-            Error::Failed("Unable to fetch connection information from backend.".into())
-        };
         let mut tx = self.db.begin().await?;
-        db::volume::hold(&mut tx, id, VolumeStatus::ALL).await?;
+        if !db::volume::hold(&mut tx, id, connect::CONNECTABLE).await? {
+            return Err(match db::volume::get(&mut tx, id).await? {
+                Some(volume) => connect::refused(volume.status),
+                None => Error::NotFound(Resource::Volume, id.to_string()),
+            });
+        }
         let (Begun::Job(job) | Begun::After(job)) =
             self.begin_connect(&mut tx, context, &volume, &request).await?;
         self.commit(tx).await?;
         let left = until.saturating_duration_since(Instant::now());
-        let job = self.wait(job, left).await.map_err(failed)?;
-        self.connection_of(&job).await
+        match self.wait(job, left).await {
+            Ok(job) => self.connection_of(&job).await,
+            Err(error) => {
+                tracing::warn!(volume.id = %id, %error, "initializing a connection");
+                let otherwise = "Unable to fetch connection information from backend.";
+                Err(self.not_connected(id, otherwise).await)
+            }
+        }
     }
 
     /// `os-terminate_connection`: the host's connection (without a connector: every connection) is cut, and the volume no

@@ -160,24 +160,45 @@ pub(super) async fn row(work: &Work) -> std::result::Result<Option<Volume>, Fail
 /// deleted by force.
 pub(super) async fn cut(work: &Work) -> Output {
     let Some(volume) = row(work).await? else { return Ok(Value::Null) };
+    check_status(&volume)?;
     if db::export::of_volume(&mut work.cloud.db.read(), volume.id).await?.is_empty() {
         return Ok(Value::Null);
     }
     let mut tx = work.cloud.db.begin().await?;
     db::job::fence(&mut tx, &work.job).await?;
+    if !db::volume::hold(&mut tx, volume.id, LEAVING).await? {
+        return Err(Failure::again("the volume's status has changed"));
+    }
     db::export::withdraw(&mut tx, volume.id).await?;
     work.cloud.commit(tx).await?;
     export::disconnect::cut(work, volume.id).await?;
     Ok(Value::Null)
 }
 
+/// What a volume shows that is being deleted or given up.
+const LEAVING: &[VolumeStatus] = &[VolumeStatus::Deleting, VolumeStatus::Unmanaging];
+
+/// Work that takes a volume away stops when an operator has reset its status: it may be in use again.
+///
+/// # Errors
+/// It was reset.
+pub(crate) fn check_status(volume: &Volume) -> std::result::Result<(), Failure> {
+    if LEAVING.contains(&volume.status) {
+        return Ok(());
+    }
+    let (id, status) = (volume.id, volume.status);
+    Err(Failure::permanent(format!("volume {id} was reset to {status} meanwhile: it is kept")))
+}
+
 async fn snapshots(work: &Work) -> Output {
     let request: Request = work.request()?;
     let Some(volume) = row(work).await? else { return Ok(Value::Null) };
+    check_status(&volume)?;
     let Some(pool) = &volume.host else { return Ok(Value::Null) };
     let driver = work.node.driver(pool)?;
     for id in request.snapshots.iter().rev() {
         let Some(row) = db::snapshot::get(&mut work.cloud.db.read(), *id).await? else { continue };
+        snapshot::delete::check_status(&row)?;
         driver.delete_snapshot(&snapshot::reference(&row, &volume), &work.claim).await?;
     }
     Ok(Value::Null)
@@ -185,6 +206,7 @@ async fn snapshots(work: &Work) -> Output {
 
 async fn volume(work: &Work) -> Output {
     let Some(volume) = row(work).await? else { return Ok(Value::Null) };
+    check_status(&volume)?;
     let Some(pool) = &volume.host else { return Ok(Value::Null) };
     let driver = work.node.driver(pool)?;
     driver.delete_volume(&super::reference(&volume), &work.claim).await?;

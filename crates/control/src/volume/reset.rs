@@ -17,7 +17,8 @@ const NEVER: [VolumeStatus; 3] =
     [VolumeStatus::Deleting, VolumeStatus::ErrorDeleting, VolumeStatus::Detaching];
 
 impl Cloud {
-    /// `os-reset_status`. A job that works on the volume goes on; it leaves a status that was reset alone.
+    /// `os-reset_status`. A job that works on the volume goes on and leaves a status that was reset alone; one that
+    /// takes the volume away stops at its next step, for the volume may be in use again.
     ///
     /// # Errors
     /// Not there, forbidden, a status that cannot be set.

@@ -103,6 +103,7 @@ pub(super) fn new_job(context: &Context, volume: &Volume, job: JobId, asked: Ask
 
 async fn release(work: &Work) -> Output {
     let Some(volume) = delete::row(work).await? else { return Ok(Value::Null) };
+    delete::check_status(&volume)?;
     let Some(pool) = &volume.host else { return Ok(Value::Null) };
     let driver = work.node.driver(pool)?;
     driver.release(Openable::Volume(&super::reference(&volume)), None, &work.claim).await?;

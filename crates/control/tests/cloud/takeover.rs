@@ -1,6 +1,6 @@
 //! Runners that die in the middle of a step, and those that take over (I3, I4).
 
-use control::request::{DeleteVolume, ExtendVolume, NewVolume};
+use control::request::{DeleteVolume, ExtendVolume, NewVolume, ResetVolume};
 use drivers::ErrorKind;
 use model::job::JobState;
 use model::{GiB, SnapshotStatus, VolumeStatus};
@@ -250,5 +250,38 @@ async fn a_step_that_panics_has_failed() {
     assert_eq!(lab.volume_now(volume.id).await.unwrap().status, VolumeStatus::Error);
     let error = lab.cloud.job_show(&admin(), job.id).await.unwrap().error.clone().unwrap();
     assert!(error.contains("create_volume was told to panic"), "{error}");
+    lab.close().await;
+}
+
+/// What an operator has taken out of `deleting` may be in use again when its deletion's turn comes: it is kept, with its snapshots.
+#[tokio::test]
+async fn a_deletion_stops_at_what_was_reset() {
+    let mut lab = Lab::without_runner("").await;
+    let me = member("p");
+    let first = lab.process(&ALL, "first");
+    let volume = lab.volume(&me, 1).await;
+    let snapshot = lab.snapshot(&me, volume.id).await;
+    let alone = lab.snapshot(&me, volume.id).await;
+    first.kill();
+    lab.cloud.snapshot_delete(&me, alone.id).await.unwrap();
+    lab.cloud.snapshot_reset(&admin(), alone.id, SnapshotStatus::Available).await.unwrap();
+    lab.run(&ALL);
+    lab.rest(alone.id).await;
+    assert_eq!(lab.snapshot_now(alone.id).await.unwrap().status, SnapshotStatus::Available);
+    let gate = lab.driver.hold("delete_snapshot", 1);
+    let how = DeleteVolume { cascade: true, ..DeleteVolume::default() };
+    lab.cloud.volume_delete(&me, volume.id, how).await.unwrap();
+    gate.reached().await;
+    let job = lab.job_of(&me, volume.id).await;
+    let reset = ResetVolume { status: Some(VolumeStatus::Available), ..ResetVolume::default() };
+    lab.cloud.volume_reset(&admin(), volume.id, reset).await.unwrap();
+    gate.open();
+    lab.rest(volume.id).await;
+    assert_eq!(lab.volume_now(volume.id).await.unwrap().status, VolumeStatus::Available);
+    assert_eq!(lab.driver.calls("delete_volume"), 0);
+    let job = lab.cloud.job_show(&admin(), job.id).await.unwrap();
+    assert_eq!(job.state, JobState::Failed);
+    assert!(job.error.clone().unwrap().contains("was reset to available meanwhile: it is kept"));
+    assert!(lab.snapshot_now(snapshot.id).await.is_some());
     lab.close().await;
 }
