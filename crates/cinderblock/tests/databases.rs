@@ -106,6 +106,17 @@ impl Site {
     }
 }
 
+/// Waits until the volume service has reported: before, no zone and no pool is known.
+fn wait_for_volume_service(site: &Site) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let up = |one: &Value| one["binary"] == "cinder-volume" && one["state"] == "up";
+    while !site.client(&["service", "list"]).as_array().unwrap().iter().any(up) {
+        assert!(Instant::now() < deadline, "{}", site.log());
+        // It is another process's report.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
@@ -136,6 +147,7 @@ fn serves(variable: &str, scheme: &str) {
     let site = Site::new(&format!("{scheme}://{rest}"));
     // Both make the schema at once.
     let (rest, mut api) = (site.start_rest(), site.start_api());
+    wait_for_volume_service(&site);
     site.client(&["volume", "create", "one", "--size", "1", "--wait"]);
     site.client(&["snapshot", "create", "one", "--name", "still", "--wait"]);
     site.client(&["volume", "create", "two", "--snapshot", "still", "--wait"]);
