@@ -15,8 +15,8 @@ use crate::engine::{Act, At, Failure, Operation, Output, Step, Work};
 use crate::error::{Error, Result};
 use crate::policy::Action;
 use crate::volume;
-use crate::volume::delete::{check_status, gone as volume_gone};
-use crate::{export, locks, quota};
+use crate::volume::delete::{check_status, cut_off, gone as volume_gone};
+use crate::{locks, quota};
 
 /// The operation's table.
 pub const OPERATION: Operation = Operation {
@@ -143,18 +143,9 @@ async fn rows(work: &Work) -> std::result::Result<Vec<Volume>, Failure> {
     Ok(rows)
 }
 
-/// Ends what still makes a volume reachable: an old-style connection that nobody terminated.
 async fn cut(work: &Work) -> Output {
     for volume in rows(work).await? {
-        check_status(&volume)?;
-        if db::export::of_volume(&mut work.cloud.db.read(), volume.id).await?.is_empty() {
-            continue;
-        }
-        let mut tx = work.cloud.db.begin().await?;
-        db::job::fence(&mut tx, &work.job).await?;
-        db::export::withdraw(&mut tx, volume.id).await?;
-        work.cloud.commit(tx).await?;
-        export::disconnect::cut(work, volume.id).await?;
+        cut_off(work, &volume).await?;
     }
     Ok(Value::Null)
 }

@@ -156,13 +156,22 @@ pub(super) async fn row(work: &Work) -> std::result::Result<Option<Volume>, Fail
     Ok(db::volume::get(&mut work.cloud.db.read(), id).await?)
 }
 
+pub(super) async fn cut(work: &Work) -> Output {
+    if let Some(volume) = row(work).await? {
+        cut_off(work, &volume).await?;
+    }
+    Ok(Value::Null)
+}
+
 /// Ends what still makes the volume reachable: an old-style connection that nobody terminated, attachments of a volume that is
 /// deleted by force.
-pub(super) async fn cut(work: &Work) -> Output {
-    let Some(volume) = row(work).await? else { return Ok(Value::Null) };
-    check_status(&volume)?;
+///
+/// # Errors
+/// It was reset meanwhile; or the target cannot be told.
+pub(crate) async fn cut_off(work: &Work, volume: &Volume) -> std::result::Result<(), Failure> {
+    check_status(volume)?;
     if db::export::of_volume(&mut work.cloud.db.read(), volume.id).await?.is_empty() {
-        return Ok(Value::Null);
+        return Ok(());
     }
     let mut tx = work.cloud.db.begin().await?;
     db::job::fence(&mut tx, &work.job).await?;
@@ -171,8 +180,7 @@ pub(super) async fn cut(work: &Work) -> Output {
     }
     db::export::withdraw(&mut tx, volume.id).await?;
     work.cloud.commit(tx).await?;
-    export::disconnect::cut(work, volume.id).await?;
-    Ok(Value::Null)
+    export::disconnect::cut(work, volume.id).await
 }
 
 /// What a volume shows that is being deleted or given up.
